@@ -1,0 +1,38 @@
+//! Why a packet died. The enum, its text, its name in JSON and the page in docs/reference come
+//! from this one list.
+
+reasons! {
+    /// Index into the per-CPU array `DROPS`.
+    pub enum DropReason {
+        /// The frame ends inside a header.
+        Truncated = 0,
+        /// A header contradicts itself: impossible length, version or flags.
+        Malformed = 1,
+        /// VXLAN of one of our networks from an address that is not a member node.
+        UnknownVtep = 2,
+        /// VXLAN from a member node for a network this node has no part in.
+        UnknownVni = 3,
+        /// No endpoint of the network has this link-layer address.
+        UnknownEndpoint = 4,
+        /// The frame came in on an interface that belongs to no task.
+        UnknownLink = 5,
+        /// A task sent from a link-layer address that is not its own.
+        SpoofedMac = 6,
+        /// A task sent from an IP address that is not its own.
+        SpoofedAddress = 7,
+        /// Broadcast or multicast: an overlay network carries neither.
+        GroupTraffic = 8,
+        /// Neither IPv4, IPv6 nor ARP.
+        UnknownProtocol = 9,
+        /// The target node has no usable route: its neighbour entry is not resolved yet.
+        NoNeighbour = 10,
+        /// The kernel refused to make or take room in the frame.
+        NoRoom = 11,
+        /// VXLAN inside VXLAN: a task's own tunnel aimed at the overlay's port.
+        Nested = 12,
+        /// The network gives no answer for the address asked for by ARP or neighbour discovery.
+        UnknownNeighbour = 13,
+        /// The map that describes this node is empty: the daemon has not written it yet.
+        NotConfigured = 14,
+    }
+}

@@ -1,0 +1,13 @@
+//! How many of each thing a node holds. What happens at the bound is written beside each.
+
+/// Tasks of all nodes in the networks this node has a part in, one per network and task. At the
+/// bound the daemon refuses the desired state and names the limit.
+pub const ENDPOINTS: u32 = 131_072;
+/// Answers to ARP and neighbour solicitations: endpoints times address families, and gateways.
+pub const NEIGHBOURS: u32 = 2 * ENDPOINTS;
+/// Member nodes, this one included. Node numbers are below it.
+pub const NODES: u32 = 16_384;
+/// Networks this node has a part in.
+pub const NETWORKS: u32 = 16_384;
+/// Interfaces of local tasks.
+pub const LINKS: u32 = 8_192;

@@ -1,0 +1,49 @@
+//! This node, and the nodes it exchanges VXLAN with.
+
+use crate::addr::{Addr, Mac};
+
+shared! {
+    /// What the programs must know of the node they run on: the one element of `NODE`.
+    pub struct NodeConfig {
+        /// Where the other nodes send their VXLAN: this node's address on the uplink.
+        pub vtep: Addr,
+        /// UDP port of VXLAN.
+        pub vxlan_port: [u8; 2],
+        /// Bits of [`node_flag`].
+        pub flags: u16,
+        /// [`crate::ABI_VERSION`] of the daemon that wrote this; 0 until one did.
+        pub version: u32,
+    }
+
+    /// A node's place in the underlay: an element of `NODES`, indexed by node number.
+    pub struct Node {
+        /// Its VTEP address.
+        pub vtep: Addr,
+        /// The source address to reach it from.
+        pub source: Addr,
+        /// Interface to reach it by; 0 while unknown.
+        pub ifindex: u32,
+        /// Link-layer address of the next hop to it.
+        pub next_hop: Mac,
+        /// Link-layer address of that interface.
+        pub source_mac: Mac,
+    }
+
+    /// Key of `VTEPS`: which node a VXLAN packet comes from.
+    pub struct VtepKey {
+        /// The outer source address.
+        pub addr: Addr,
+    }
+
+    /// A network this node has a part in; value of `NETWORKS`, keyed by VNI.
+    pub struct Network {
+        /// Largest IP packet its tasks may send, bytes.
+        pub mtu: u32,
+    }
+}
+
+/// Bits of [`NodeConfig::flags`].
+pub mod node_flag {
+    /// Another VXLAN device listens on the same port: networks that are not ours belong to it.
+    pub const SHARED_PORT: u16 = 1;
+}

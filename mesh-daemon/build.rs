@@ -1,0 +1,28 @@
+//! Builds the kernel programs and puts them where `datapath::loader` embeds them from.
+
+use anyhow::Context as _;
+use aya_build::{Package, Toolchain, build_ebpf};
+
+/// The pin of rust-toolchain.toml: aya-build asks rustup for it by name.
+const TOOLCHAIN: &str = include_str!("../rust-toolchain.toml");
+
+fn main() -> anyhow::Result<()> {
+    let channel = TOOLCHAIN
+        .lines()
+        .find_map(|line| line.strip_prefix("channel = "))
+        .context("rust-toolchain.toml names no channel")?
+        .trim_matches('"');
+    // SAFETY: a build script has one thread here.
+    #[expect(unsafe_code, reason = "aya-build looks into its own environment for leave to use -Z build-std")]
+    unsafe {
+        std::env::set_var("RUSTC_BOOTSTRAP", "1")
+    };
+    for source in ["../mesh-common/src", "../rust-toolchain.toml", "../Cargo.toml"] {
+        #[expect(clippy::print_stdout, reason = "a build script speaks to cargo this way")]
+        {
+            println!("cargo:rerun-if-changed={source}");
+        }
+    }
+    build_ebpf([Package { name: "mesh-ebpf", root_dir: "../mesh-ebpf", ..Default::default() }], Toolchain::Custom(channel))
+        .context("building the eBPF programs failed; `cargo xtask setup` installs what they need (bpf-linker, rust-src)")
+}

@@ -1,0 +1,2 @@
+//! datapath
+fn main() {}

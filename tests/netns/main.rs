@@ -1,0 +1,2 @@
+//! netns
+fn main() {}
