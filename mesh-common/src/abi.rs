@@ -3,7 +3,7 @@
 
 /// One field of a shared type, as the layout page prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
+pub struct FieldLayout {
     /// Name in the source.
     pub name: &'static str,
     /// Bytes from the start of the type.
@@ -20,10 +20,39 @@ pub struct Layout {
     /// Bytes it takes.
     pub size: usize,
     /// Its fields, in order.
-    pub fields: &'static [Field],
+    pub fields: &'static [FieldLayout],
 }
 
-/// Declares plain C structs that both sides copy byte by byte.
+/// A field of a shared type, for printing.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// An integer.
+    Number(u64),
+    /// A network address.
+    Addr(crate::addr::Addr),
+    /// A link-layer address.
+    Mac(crate::addr::Mac),
+    /// Raw bytes in packet order; two of them are a port.
+    Bytes(&'a [u8]),
+    /// A name or a sentence.
+    Text(&'static str),
+    /// A struct inside the struct.
+    Record(&'a dyn Record),
+}
+
+/// Something that may be a field.
+pub trait Field {
+    /// It, for printing.
+    fn value(&self) -> Value<'_>;
+}
+
+/// Something that has named fields.
+pub trait Record {
+    /// Calls `visit` with each field in order.
+    fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Value<'a>));
+}
+
+/// Declares plain C structs that both sides copy byte by byte, and how to print them.
 ///
 /// A hole between or after the fields is a compile error: the kernel compares map keys as raw
 /// bytes, so padding that nobody writes would make equal keys differ.
@@ -35,48 +64,77 @@ macro_rules! shared {
             $( $(#[$field_doc:meta])* pub $field:ident : $ty:ty ),* $(,)?
         }
     )*) => { $(
+        plain_struct! { $(#[$doc])* pub struct $name { $( $(#[$field_doc])* pub $field : $ty ),* } }
+
+        impl $crate::abi::Record for $name {
+            fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, $crate::abi::Value<'a>)) {
+                $( visit(stringify!($field), $crate::abi::Field::value(&self.$field)); )*
+            }
+        }
+
+        impl $crate::abi::Field for $name {
+            fn value(&self) -> $crate::abi::Value<'_> { $crate::abi::Value::Record(self) }
+        }
+    )* };
+}
+
+/// The layout half of [`shared!`]: one struct without padding, and how aya may copy it.
+macro_rules! plain_struct {
+    (
+        $(#[$doc:meta])*
+        pub struct $name:ident {
+            $( $(#[$field_doc:meta])* pub $field:ident : $ty:ty ),* $(,)?
+        }
+    ) => {
         $(#[$doc])*
         #[repr(C)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name { $( $(#[$field_doc])* pub $field : $ty ),* }
 
         const _: () = assert!(
             core::mem::size_of::<$name>() == 0 $( + core::mem::size_of::<$ty>() )*,
             concat!(stringify!($name), " has hidden padding"),
         );
+        const _: () = {
+            const fn shared<T: $crate::abi::Shared>() {}
+            $( shared::<$ty>(); )*
+        };
 
-        impl $name {
-            /// All bytes zero: the value of a map element that nobody wrote.
-            pub const ZERO: Self = {
-                // SAFETY: every field is an integer or an array of integers (`Shared` is
-                // implemented for nothing else), for which all-zero bytes are a value.
-                #[expect(unsafe_code, reason = "the one way to zero a struct in const context")]
-                unsafe { core::mem::zeroed() }
-            };
-
-            /// Where each field lies.
-            pub const LAYOUT: $crate::abi::Layout = $crate::abi::Layout {
-                name: stringify!($name),
-                size: core::mem::size_of::<Self>(),
-                fields: &[ $( $crate::abi::Field {
-                    name: stringify!($field),
-                    offset: core::mem::offset_of!(Self, $field),
-                    size: core::mem::size_of::<$ty>(),
-                } ),* ],
-            };
-        }
-
-        // SAFETY: `repr(C)`, `Copy`, no padding (asserted above), and every bit pattern is a
-        // value because every field is itself `Shared`.
-        #[expect(unsafe_code, reason = "states the layout promise that the assertion checks")]
+        // SAFETY: `repr(C)`, `Copy`, no padding, every field is `Shared`: all three checked above.
+        #[expect(unsafe_code, reason = "states the layout promise that the assertions check")]
         unsafe impl $crate::abi::Shared for $name {}
-        const _: () = { const fn all_shared<T: $crate::abi::Shared>() {} $( all_shared::<$ty>(); )* };
 
         // SAFETY: as above; aya's `Pod` asks for nothing more.
         #[cfg(feature = "user")]
         #[expect(unsafe_code, reason = "the impl must stand in the crate of the type")]
         unsafe impl aya::Pod for $name {}
-    )* };
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::ZERO
+            }
+        }
+
+        impl $name {
+            /// Where each field lies.
+            pub const LAYOUT: $crate::abi::Layout = $crate::abi::Layout {
+                name: stringify!($name),
+                size: core::mem::size_of::<Self>(),
+                fields: &[ $( $crate::abi::FieldLayout {
+                    name: stringify!($field),
+                    offset: core::mem::offset_of!(Self, $field),
+                    size: core::mem::size_of::<$ty>(),
+                } ),* ],
+            };
+
+            /// All bytes zero: the value of a map element that nobody wrote.
+            pub const ZERO: Self = {
+                // SAFETY: all-zero bytes are a value of every `Shared` type.
+                #[expect(unsafe_code, reason = "the one way to zero any struct in const context")]
+                unsafe { core::mem::zeroed() }
+            };
+        }
+    };
 }
 
 /// Plain bytes: no padding, no invalid bit pattern.
@@ -93,7 +151,22 @@ macro_rules! plain {
         unsafe impl Shared for $ty {}
     )* };
 }
-plain!(u8, u16, u32, u64, i64);
+plain!(u8, u16, u32, u64);
+
+macro_rules! numbers {
+    ($($ty:ty),*) => { $(
+        impl Field for $ty {
+            fn value(&self) -> Value<'_> { Value::Number(u64::from(*self)) }
+        }
+    )* };
+}
+numbers!(u8, u16, u32, u64);
+
+impl<const N: usize> Field for [u8; N] {
+    fn value(&self) -> Value<'_> {
+        Value::Bytes(self)
+    }
+}
 
 // SAFETY: an array adds no padding to its elements.
 #[expect(unsafe_code, reason = "see the trait")]
@@ -121,9 +194,9 @@ macro_rules! reasons {
 
             /// One more than the highest number: the length of an array indexed by it.
             pub const COUNT: u32 = {
-                let mut highest = 0;
-                $( if $number > highest { highest = $number; } )*
-                highest + 1
+                let mut count = 0;
+                $( if $number + 1 > count { count = $number + 1; } )*
+                count
             };
 
             /// The name in the source, as counters and JSON spell it.

@@ -1,17 +1,33 @@
 //! Addresses as they lie in keys: 16 bytes for both families, IPv4 mapped into IPv6.
 
-shared! {
+use crate::abi::{Field, Value};
+
+plain_struct! {
     /// An IPv6 address, or an IPv4 address in its mapped form `::ffff:a.b.c.d` (RFC 4291 section
     /// 2.5.5.2). One shape for both families: one lookup, one map, one code path.
     pub struct Addr {
         /// Network byte order.
         pub bytes: [u8; 16],
     }
+}
 
+plain_struct! {
     /// A link-layer address.
     pub struct Mac {
         /// As on the wire.
         pub bytes: [u8; 6],
+    }
+}
+
+impl Field for Addr {
+    fn value(&self) -> Value<'_> {
+        Value::Addr(*self)
+    }
+}
+
+impl Field for Mac {
+    fn value(&self) -> Value<'_> {
+        Value::Mac(*self)
     }
 }
 

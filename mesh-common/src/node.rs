@@ -29,7 +29,7 @@ shared! {
         pub source_mac: Mac,
     }
 
-    /// Key of `VTEPS`: which node a VXLAN packet comes from.
+    /// Key of `VTEPS`, whose value is a node number: which node a VXLAN packet comes from.
     pub struct VtepKey {
         /// The outer source address.
         pub addr: Addr,

@@ -1,2 +1,5 @@
-//! meshctl
-fn main() {}
+//! meshctl: the command line of mesh.
+
+fn main() -> anyhow::Result<()> {
+    mesh_daemon::cli::main()
+}

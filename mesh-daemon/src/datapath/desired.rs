@@ -1,0 +1,271 @@
+//! What should be: plain data, complete for one node. Whoever makes it (a cluster's agent, a file)
+//! calls [`Desired::check`] before anything is done with it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use mesh_common::addr::{Addr, Mac};
+use mesh_common::limits;
+use serde::Deserialize;
+
+/// The desired state of a node's packet path.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Desired {
+    /// The node this is for.
+    pub node: ThisNode,
+    /// The other member nodes.
+    #[serde(default)]
+    pub nodes: Vec<Member>,
+    /// The networks this node has a part in.
+    #[serde(default)]
+    pub networks: Vec<Network>,
+    /// The tasks in those networks, wherever they run.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// The node the state is for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThisNode {
+    /// Its name; endpoints refer to it.
+    pub name: String,
+    /// Interfaces that lead to other nodes and to clients.
+    pub uplinks: Vec<String>,
+    /// The address other nodes send VXLAN to.
+    pub vtep: IpAddr,
+    /// UDP port of VXLAN, the same on all nodes.
+    #[serde(default = "default_vxlan_port")]
+    pub vxlan_port: u16,
+}
+
+/// Another member node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// The address it takes VXLAN at.
+    pub vtep: IpAddr,
+}
+
+/// An overlay network.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Its name; endpoints refer to it.
+    pub name: String,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// Largest IP packet of its tasks, bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: u32,
+}
+
+/// A task's place in a network.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Name of the network.
+    pub network: String,
+    /// Name of the node it runs on.
+    pub node: String,
+    /// Host side of its link; only, and always, for a task of this node.
+    pub link: Option<String>,
+    /// Its link-layer address.
+    #[serde(with = "mac")]
+    pub mac: Mac,
+    /// Its addresses: at most one of each family.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// IANA's port for VXLAN (RFC 7348 section 8).
+fn default_vxlan_port() -> u16 {
+    4789
+}
+
+/// Ethernet's 1500 bytes less 50 of VXLAN over IPv4.
+fn default_mtu() -> u32 {
+    1450
+}
+
+/// Something wrong in a desired state, and where.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{section}{}.{field}: {problem}", index.map(|i| format!("[{i}]")).unwrap_or_default())]
+pub struct Wrong {
+    /// The list, or `node`.
+    pub section: &'static str,
+    /// Position in the list.
+    pub index: Option<usize>,
+    /// The field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Desired {
+    /// Is it consistent and within the limits?
+    ///
+    /// # Errors
+    /// The first thing wrong, with its place.
+    pub fn check(&self) -> Result<(), Wrong> {
+        self.check_nodes()?;
+        self.check_networks()?;
+        self.check_endpoints()
+    }
+
+    /// The node of this name: `None` is this one, `Some` an index into `nodes`.
+    fn find_node(&self, name: &str) -> Option<Option<usize>> {
+        if name == self.node.name {
+            return Some(None);
+        }
+        self.nodes.iter().position(|member| member.name == name).map(Some)
+    }
+
+    fn check_nodes(&self) -> Result<(), Wrong> {
+        let node = |field, problem: &str| Wrong { section: "node", index: None, field, problem: problem.to_owned() };
+        if self.node.uplinks.is_empty() {
+            return Err(node("uplinks", "names no interface"));
+        }
+        if self.node.vxlan_port == 0 {
+            return Err(node("vxlan_port", "must not be 0"));
+        }
+        // One number is this node's.
+        limit("nodes", self.nodes.len() + 1, limits::NODES)?;
+        let mut names = BTreeSet::from([self.node.name.as_str()]);
+        let mut vteps = BTreeSet::from([self.node.vtep]);
+        for (index, member) in self.nodes.iter().enumerate() {
+            let wrong = |field, problem| Wrong { section: "nodes", index: Some(index), field, problem };
+            if !names.insert(&member.name) {
+                return Err(wrong("name", format!("{:?} is the name of another node too", member.name)));
+            }
+            if !vteps.insert(member.vtep) {
+                return Err(wrong("vtep", format!("{} is the address of another node too", member.vtep)));
+            }
+            if member.vtep.is_ipv4() != self.node.vtep.is_ipv4() {
+                return Err(wrong("vtep", format!("{} is not of the family of this node's {}", member.vtep, self.node.vtep)));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_networks(&self) -> Result<(), Wrong> {
+        limit("networks", self.networks.len(), limits::NETWORKS)?;
+        let (mut names, mut vnis) = (BTreeSet::new(), BTreeSet::new());
+        for (index, network) in self.networks.iter().enumerate() {
+            let wrong = |field, problem| Wrong { section: "networks", index: Some(index), field, problem };
+            if !names.insert(&network.name) {
+                return Err(wrong("name", format!("{:?} is the name of another network too", network.name)));
+            }
+            if network.vni == 0 || network.vni >= 1 << 24 {
+                return Err(wrong("vni", format!("{} is not in 1..16777215", network.vni)));
+            }
+            if !vnis.insert(network.vni) {
+                return Err(wrong("vni", format!("{} is the identifier of another network too", network.vni)));
+            }
+            // RFC 8200 section 5: every IPv6 link carries 1280 bytes.
+            if !(1280..=65_535).contains(&network.mtu) {
+                return Err(wrong("mtu", format!("{} is not in 1280..65535", network.mtu)));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_endpoints(&self) -> Result<(), Wrong> {
+        limit("endpoints", self.endpoints.len(), limits::ENDPOINTS)?;
+        let networks: BTreeSet<_> = self.networks.iter().map(|network| network.name.as_str()).collect();
+        let (mut macs, mut addresses, mut links) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let wrong = |field, problem| Wrong { section: "endpoints", index: Some(index), field, problem };
+            let network = endpoint.network.as_str();
+            if !networks.contains(network) {
+                return Err(wrong("network", format!("there is no network {network:?}")));
+            }
+            let Some(place) = self.find_node(&endpoint.node) else {
+                return Err(wrong("node", format!("there is no node {:?}", endpoint.node)));
+            };
+            match (&endpoint.link, place) {
+                (None, None) => return Err(wrong("link", "a task of this node needs its interface".to_owned())),
+                (Some(_), Some(_)) => return Err(wrong("link", "only tasks of this node have one".to_owned())),
+                (Some(link), None) if !links.insert(link) => {
+                    return Err(wrong("link", format!("{link:?} is the link of another task too")));
+                }
+                _ => {}
+            }
+            if endpoint.mac.is_group() || endpoint.mac == Mac::ZERO {
+                return Err(wrong("mac", "must be a unicast address".to_owned()));
+            }
+            if !macs.insert((network, endpoint.mac)) {
+                return Err(wrong("mac", "is the address of another task of the network too".to_owned()));
+            }
+            check_addresses(endpoint, &mut addresses).map_err(|problem| wrong("addresses", problem))?;
+        }
+        limit("endpoints with a link", links.len(), limits::LINKS)
+    }
+}
+
+fn check_addresses<'a>(endpoint: &'a Endpoint, seen: &mut BTreeSet<(&'a str, IpAddr)>) -> Result<(), String> {
+    for family in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
+        if endpoint.addresses.iter().filter(|addr| family(addr)).count() > 1 {
+            return Err("more than one address of a family".to_owned());
+        }
+    }
+    if endpoint.addresses.is_empty() {
+        return Err("a task needs one".to_owned());
+    }
+    for addr in &endpoint.addresses {
+        if addr.is_multicast() || addr.is_unspecified() || addr.is_loopback() {
+            return Err(format!("{addr} is no address of a host"));
+        }
+        if !seen.insert((endpoint.network.as_str(), *addr)) {
+            return Err(format!("{addr} is the address of another task of the network too"));
+        }
+    }
+    Ok(())
+}
+
+fn limit(section: &'static str, count: usize, limit: u32) -> Result<(), Wrong> {
+    if count <= limit as usize {
+        return Ok(());
+    }
+    Err(Wrong { section, index: None, field: "length", problem: format!("{count} are more than the limit of {limit}") })
+}
+
+/// An address as keys hold it.
+pub fn addr(ip: IpAddr) -> Addr {
+    match ip {
+        IpAddr::V4(v4) => Addr::v4(v4.octets()),
+        IpAddr::V6(v6) => Addr::v6(v6.octets()),
+    }
+}
+
+/// Link-layer addresses as `02:42:0a:00:00:02`.
+pub mod mac {
+    use mesh_common::addr::Mac;
+    use serde::{Deserialize as _, Deserializer};
+
+    /// Reads one.
+    pub fn parse(text: &str) -> Option<Mac> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2)?;
+            *byte = u8::from_str_radix(part, 16).ok()?;
+        }
+        parts.next().is_none().then_some(Mac { bytes })
+    }
+
+    /// Writes one.
+    pub fn format(mac: Mac) -> String {
+        let b = mac.bytes;
+        format!("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", b[0], b[1], b[2], b[3], b[4], b[5])
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("{text:?} is no link-layer address like 02:42:0a:00:00:02"))
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! What the kernel says of its interfaces, routes and neighbours, by netlink (rtnetlink(7)).
+//!
+//! Read-only but for one thing: it asks the kernel to resolve the next hop to a node, since an XDP
+//! program cannot.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt as _;
+use mesh_common::addr::Mac;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+use super::clsact;
+use super::desired::Desired;
+
+/// A question the kernel did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum FactsError {
+    /// No netlink at all.
+    #[error("open a netlink socket")]
+    Socket(#[source] std::io::Error),
+    /// One request failed.
+    #[error("ask the kernel for its {what}")]
+    Request {
+        /// Of what.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: rtnetlink::Error,
+    },
+}
+
+/// An interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its number.
+    pub ifindex: u32,
+    /// Its link-layer address.
+    pub mac: Mac,
+    /// The XDP program it runs, if any.
+    pub xdp_program: Option<u32>,
+}
+
+/// The way to a node's VTEP address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Interface it leaves by.
+    pub ifindex: u32,
+    /// Link-layer address of that interface.
+    pub source_mac: Mac,
+    /// Link-layer address of the next hop.
+    pub next_hop: Mac,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Interfaces by name.
+    pub interfaces: BTreeMap<String, Interface>,
+    /// Ways to other nodes, by VTEP address. Those without a resolved next hop are absent.
+    pub paths: BTreeMap<IpAddr, Path>,
+}
+
+/// Asks the kernel.
+pub struct Observer {
+    handle: Handle,
+}
+
+impl Observer {
+    /// Opens a netlink socket in the current network namespace; its driver runs as a task of the
+    /// current runtime and ends with the observer.
+    ///
+    /// # Errors
+    /// No netlink.
+    pub fn open() -> Result<Self, FactsError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(FactsError::Socket)?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Looks at everything that `desired` depends on.
+    ///
+    /// # Errors
+    /// A request failed.
+    pub async fn look(&self, desired: &Desired) -> Result<Facts, FactsError> {
+        let interfaces = self.interfaces().await?;
+        let neighbours = self.neighbours().await?;
+        let mut paths = BTreeMap::new();
+        for member in &desired.nodes {
+            let Some((ifindex, next_hop)) = self.route(member.vtep).await? else { continue };
+            let Some(source) = interfaces.values().find(|interface| interface.ifindex == ifindex) else { continue };
+            match neighbours.get(&(ifindex, next_hop)) {
+                Some(Neighbour { mac, fresh }) => {
+                    let path = Path { ifindex, source_mac: source.mac, next_hop: *mac };
+                    paths.insert(member.vtep, path);
+                    if !fresh {
+                        self.resolve(ifindex, next_hop).await?;
+                    }
+                }
+                None => self.resolve(ifindex, next_hop).await?,
+            }
+        }
+        Ok(Facts { interfaces, paths })
+    }
+
+    /// Looks at interfaces only.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn look_at_interfaces(&self) -> Result<Facts, FactsError> {
+        Ok(Facts { interfaces: self.interfaces().await?, paths: BTreeMap::new() })
+    }
+
+    /// Takes our filters off the clsact qdiscs of these interfaces.
+    ///
+    /// # Errors
+    /// A request failed.
+    pub async fn remove_clsact(&self, facts: &Facts) -> Result<(), FactsError> {
+        clsact::remove(&self.handle, facts).await
+    }
+
+    async fn interfaces(&self) -> Result<BTreeMap<String, Interface>, FactsError> {
+        let links: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.map_err(request("interfaces"))?;
+        Ok(links.iter().filter_map(interface).collect())
+    }
+
+    async fn neighbours(&self) -> Result<BTreeMap<(u32, IpAddr), Neighbour>, FactsError> {
+        let entries: Vec<_> =
+            self.handle.neighbours().get().execute().try_collect().await.map_err(request("neighbours"))?;
+        let mut neighbours = BTreeMap::new();
+        for entry in entries {
+            let (mut addr, mut mac) = (None, None);
+            for attribute in &entry.attributes {
+                match attribute {
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => addr = Some(IpAddr::V4(*v4)),
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => addr = Some(IpAddr::V6(*v6)),
+                    NeighbourAttribute::LinkLayerAddress(bytes) => mac = mac_of(bytes),
+                    _ => {}
+                }
+            }
+            let usable = !matches!(
+                entry.header.state,
+                NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None
+            );
+            let fresh = matches!(entry.header.state, NeighbourState::Reachable | NeighbourState::Permanent);
+            if let (Some(addr), Some(mac), true) = (addr, mac, usable) {
+                neighbours.insert((entry.header.ifindex, addr), Neighbour { mac, fresh });
+            }
+        }
+        Ok(neighbours)
+    }
+
+    /// Interface and next hop of the route to an address; `None` if there is no route.
+    async fn route(&self, to: IpAddr) -> Result<Option<(u32, IpAddr)>, FactsError> {
+        let message = match to {
+            IpAddr::V4(v4) => RouteMessageBuilder::<std::net::Ipv4Addr>::new().destination_prefix(v4, 32).build(),
+            IpAddr::V6(v6) => RouteMessageBuilder::<std::net::Ipv6Addr>::new().destination_prefix(v6, 128).build(),
+        };
+        let answer: Result<Vec<RouteMessage>, _> = self.handle.route().get(message).execute().try_collect().await;
+        match answer {
+            Ok(routes) => Ok(routes.first().and_then(|route| hop(route, to))),
+            // ENETUNREACH and its like: an answer, not a failure.
+            Err(rtnetlink::Error::NetlinkError(_)) => Ok(None),
+            Err(error) => Err(request("route")(error)),
+        }
+    }
+
+    /// Makes the kernel ask for a link-layer address, as a packet to it would (`ip neigh ... use`).
+    async fn resolve(&self, ifindex: u32, addr: IpAddr) -> Result<(), FactsError> {
+        let ask = self.handle.neighbours().add(ifindex, addr);
+        ask.state(NeighbourState::None).flags(NeighbourFlags::Use).replace().execute().await.map_err(request("next hop"))
+    }
+}
+
+struct Neighbour {
+    mac: Mac,
+    fresh: bool,
+}
+
+pub(super) fn request(what: &'static str) -> impl Fn(rtnetlink::Error) -> FactsError {
+    move |source| FactsError::Request { what, source }
+}
+
+fn interface(link: &LinkMessage) -> Option<(String, Interface)> {
+    let mut name = None;
+    let mut interface = Interface { ifindex: link.header.index, mac: Mac::ZERO, xdp_program: None };
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = Some(text.clone()),
+            LinkAttribute::Address(bytes) => interface.mac = mac_of(bytes).unwrap_or(Mac::ZERO),
+            LinkAttribute::Xdp(xdp) => {
+                interface.xdp_program = xdp.iter().find_map(|part| match part {
+                    LinkXdp::ProgId(id) => Some(*id),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    Some((name?, interface))
+}
+
+fn hop(route: &RouteMessage, to: IpAddr) -> Option<(u32, IpAddr)> {
+    let (mut ifindex, mut next_hop) = (None, to);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => ifindex = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(v4)) => next_hop = IpAddr::V4(*v4),
+            RouteAttribute::Gateway(RouteAddress::Inet6(v6)) => next_hop = IpAddr::V6(*v6),
+            _ => {}
+        }
+    }
+    Some((ifindex?, next_hop))
+}
+
+fn mac_of(bytes: &[u8]) -> Option<Mac> {
+    Some(Mac { bytes: bytes.try_into().ok()? })
+}

@@ -1,0 +1,37 @@
+//! Puts the embedded programs into the kernel, with their maps pinned (or adopted from the pins).
+
+use aya::{Ebpf, EbpfLoader};
+
+use super::{Pins, maps};
+
+/// The programs, as mesh-daemon's build script left them.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mesh-ebpf"));
+
+/// The programs could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The pin directories.
+    #[error("make the pin directory {}", pins.root().display())]
+    Pins {
+        /// Which.
+        pins: Pins,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The object or its maps.
+    #[error("load the eBPF object")]
+    Object(#[source] Box<aya::EbpfError>),
+}
+
+/// Loads the object. Maps that are pinned already are used as they are.
+///
+/// # Errors
+/// The pin directory cannot be made, or the kernel refuses the maps.
+pub fn load(pins: &Pins) -> Result<Ebpf, LoadError> {
+    pins.create().map_err(|source| LoadError::Pins { pins: pins.clone(), source })?;
+    let mut loader = EbpfLoader::new();
+    for name in maps::NAMES {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))
+}

@@ -1,0 +1,206 @@
+//! Makes the kernel equal a desired state: the one place where plans become system calls.
+
+use std::collections::BTreeSet;
+
+use aya::Ebpf;
+use tracing::{info, warn};
+
+use super::attach::{self, AttachError, Target, TcMode, UplinkMode};
+use super::desired::Desired;
+use super::facts::{Facts, FactsError, Interface, Observer};
+use super::loader::{self, LoadError};
+use super::maps::{Maps, MapsError};
+use super::pins::Pins;
+use super::preflight::{Host, Unfit};
+use super::render::{Waiting, render};
+use super::tables::{Tables, plan};
+
+/// The packet path could not be made as desired.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The host lacks something.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// An uplink does not exist.
+    #[error("uplink {name} does not exist; the interfaces here are {}", present.join(", "))]
+    NoUplink {
+        /// The name given.
+        name: String,
+        /// The names there are.
+        present: Vec<String>,
+    },
+    /// The kernel did not say how things are.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+    /// The programs.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An attachment.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A map.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+    /// Old pins.
+    #[error("remove pins")]
+    Pins(#[source] std::io::Error),
+}
+
+/// A running packet path.
+pub struct Datapath {
+    pins: Pins,
+    tc: TcMode,
+    ebpf: Ebpf,
+    maps: Maps,
+    observer: Observer,
+    /// What the maps hold.
+    tables: Tables,
+    waiting: Vec<Waiting>,
+    /// Programs on interfaces, by this daemon.
+    attached: BTreeSet<(&'static str, u32)>,
+}
+
+impl Datapath {
+    /// Loads the programs and makes the kernel equal `desired`. What an earlier daemon left is
+    /// adopted. If this fails on a host where none was, nothing stays behind.
+    ///
+    /// # Errors
+    /// The host is unfit, an uplink is missing or taken, or the kernel refuses something.
+    pub async fn start(pins: Pins, tc: TcMode, desired: &Desired) -> Result<Self, DatapathError> {
+        Host::look(pins.root()).check(pins.root())?;
+        let observer = Observer::open()?;
+        let facts = observer.look(desired).await?;
+        check_uplinks(desired, &facts)?;
+        let fresh = !pins.root().exists();
+        let result = Self::load(pins.clone(), tc, observer, desired, &facts);
+        if result.is_err() && fresh {
+            remove(&pins).await?;
+        }
+        result
+    }
+
+    fn load(pins: Pins, tc: TcMode, observer: Observer, desired: &Desired, facts: &Facts) -> Result<Self, DatapathError> {
+        let mut ebpf = loader::load(&pins)?;
+        attach::load(&mut ebpf)?;
+        let maps = Maps::take(&mut ebpf)?;
+        let tables = maps.tables()?;
+        let attached = BTreeSet::new();
+        let mut datapath = Self { pins, tc, ebpf, maps, observer, tables, waiting: Vec::new(), attached };
+        datapath.apply(desired, facts)?;
+        datapath.pins.remove_other_versions().map_err(DatapathError::Pins)?;
+        Ok(datapath)
+    }
+
+    /// Looks at the kernel again and makes it equal `desired`.
+    ///
+    /// # Errors
+    /// The kernel refuses something. What was done until then stays; the next call goes on from it.
+    pub async fn reconcile(&mut self, desired: &Desired) -> Result<(), DatapathError> {
+        let facts = self.observer.look(desired).await?;
+        check_uplinks(desired, &facts)?;
+        self.apply(desired, &facts)
+    }
+
+    /// Maps before attachments: a program never runs on tables that know nothing of its interface.
+    fn apply(&mut self, desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
+        let (tables, waiting) = render(desired, facts, &self.tables);
+        let changes = plan(&self.tables, &tables);
+        if !changes.is_empty() {
+            info!(changes = changes.len(), endpoints = tables.endpoints.len(), "maps change");
+        }
+        for change in changes {
+            self.maps.apply(change)?;
+            self.tables.apply(change);
+        }
+        self.report(waiting);
+        self.attach(desired, facts)
+    }
+
+    fn attach(&mut self, desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
+        let mut wanted = BTreeSet::new();
+        for (name, interface) in existing(&desired.node.uplinks, facts) {
+            // TC first: XDP leaves bulk traffic to it.
+            for program in [attach::UNDERLAY_BULK, attach::UNDERLAY] {
+                wanted.insert((program, interface.ifindex));
+                self.attach_one(program, target(name, interface))?;
+            }
+        }
+        for (name, interface) in existing(desired.endpoints.iter().filter_map(|endpoint| endpoint.link.as_ref()), facts) {
+            wanted.insert((attach::CONTAINER, interface.ifindex));
+            self.attach_one(attach::CONTAINER, target(name, interface))?;
+        }
+        attach::clear(&self.pins, &wanted)?;
+        self.attached.retain(|attachment| wanted.contains(attachment));
+        Ok(())
+    }
+
+    fn attach_one(&mut self, program: &'static str, target: Target<'_>) -> Result<(), DatapathError> {
+        if !self.attached.insert((program, target.ifindex)) {
+            return Ok(());
+        }
+        let result = match program {
+            attach::UNDERLAY => attach::uplink_xdp(&mut self.ebpf, &self.pins, target).map(|mode| match mode {
+                UplinkMode::Xdp => info!(uplink = target.name, "native XDP"),
+                UplinkMode::Tc => {
+                    warn!(uplink = target.name, "the driver has no native XDP; TC takes all its traffic");
+                }
+            }),
+            _ => attach::ingress(&mut self.ebpf, &self.pins, self.tc, program, target),
+        };
+        if result.is_err() {
+            self.attached.remove(&(program, target.ifindex));
+        }
+        Ok(result?)
+    }
+
+    fn report(&mut self, waiting: Vec<Waiting>) {
+        for news in waiting.iter().filter(|item| !self.waiting.contains(item)) {
+            warn!("{news}; its traffic is dropped until then");
+        }
+        self.waiting = waiting;
+    }
+
+    /// What should be and is not yet.
+    pub fn waiting(&self) -> &[Waiting] {
+        &self.waiting
+    }
+
+    /// The open maps.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+}
+
+/// Detaches everything and removes every pin of a node.
+///
+/// # Errors
+/// Something could not be removed.
+pub async fn remove(pins: &Pins) -> Result<(), DatapathError> {
+    let observer = Observer::open()?;
+    let facts = observer.look_at_interfaces().await?;
+    observer.remove_clsact(&facts).await?;
+    pins.remove().map_err(DatapathError::Pins)
+}
+
+fn target<'a>(name: &'a str, interface: &Interface) -> Target<'a> {
+    Target { name, ifindex: interface.ifindex, xdp_program: interface.xdp_program }
+}
+
+/// The interfaces of these names that there are.
+fn existing<'a>(
+    names: impl IntoIterator<Item = &'a String>,
+    facts: &'a Facts,
+) -> impl Iterator<Item = (&'a str, &'a Interface)> {
+    names.into_iter().filter_map(|name| Some((name.as_str(), facts.interfaces.get(name)?)))
+}
+
+/// Every uplink must exist before anything is touched.
+fn check_uplinks(desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
+    match desired.node.uplinks.iter().find(|name| !facts.interfaces.contains_key(*name)) {
+        None => Ok(()),
+        Some(name) => Err(DatapathError::NoUplink {
+            name: name.clone(),
+            present: facts.interfaces.keys().cloned().collect(),
+        }),
+    }
+}

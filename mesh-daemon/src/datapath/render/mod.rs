@@ -1,0 +1,132 @@
+//! From what should be, and what the kernel says, to the content of the maps. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use mesh_common::ABI_VERSION;
+use mesh_common::addr::Addr;
+use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
+use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
+
+use super::desired::{self, Desired, addr};
+use super::facts::Facts;
+use super::tables::Tables;
+
+/// Something that should be and cannot be yet. It is tried again when the facts change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Waiting {
+    /// The interface of a task does not exist.
+    #[error("interface {link} of a task in network {network} does not exist")]
+    Link {
+        /// Its name.
+        link: String,
+        /// The network.
+        network: String,
+    },
+    /// The next hop to a node is not resolved.
+    #[error("node {node} at {vtep} has no resolved next hop")]
+    Path {
+        /// Its name.
+        node: String,
+        /// Its address.
+        vtep: IpAddr,
+    },
+}
+
+/// The tables for a desired state that passed [`Desired::check`], and what is missing in them.
+///
+/// `before` are the tables in force: nodes keep the numbers they have there, so that an entry that
+/// names one never means another for a moment.
+pub fn render(desired: &Desired, facts: &Facts, before: &Tables) -> (Tables, Vec<Waiting>) {
+    let mut tables = Tables::default();
+    let mut waiting = Vec::new();
+    let numbers = number_nodes(desired, before);
+    render_nodes(desired, facts, &numbers, &mut tables, &mut waiting);
+    render_endpoints(desired, facts, &numbers, &mut tables, &mut waiting);
+    tables.config.insert(
+        0,
+        NodeConfig {
+            vtep: addr(desired.node.vtep),
+            vxlan_port: desired.node.vxlan_port.to_be_bytes(),
+            flags: 0,
+            version: ABI_VERSION,
+        },
+    );
+    (tables, waiting)
+}
+
+/// A number for each node by name: the one it has, or the lowest that no node has.
+fn number_nodes<'a>(desired: &'a Desired, before: &Tables) -> BTreeMap<&'a str, u32> {
+    let known = |vtep: IpAddr| before.vteps.get(&VtepKey { addr: addr(vtep) }).copied();
+    let mut taken: BTreeSet<u32> = before.vteps.values().copied().collect();
+    taken.insert(Endpoint::HERE);
+    let mut free = (1..).filter(|number| !taken.contains(number));
+    let mut numbers = BTreeMap::from([(desired.node.name.as_str(), Endpoint::HERE)]);
+    for member in &desired.nodes {
+        if let Some(number) = known(member.vtep).or_else(|| free.next()) {
+            numbers.insert(member.name.as_str(), number);
+        }
+    }
+    numbers
+}
+
+fn render_nodes(
+    desired: &Desired,
+    facts: &Facts,
+    numbers: &BTreeMap<&str, u32>,
+    tables: &mut Tables,
+    waiting: &mut Vec<Waiting>,
+) {
+    for member in &desired.nodes {
+        let number = numbers[member.name.as_str()];
+        tables.vteps.insert(VtepKey { addr: addr(member.vtep) }, number);
+        let mut node = Node { vtep: addr(member.vtep), source: addr(desired.node.vtep), ..Node::ZERO };
+        match facts.paths.get(&member.vtep) {
+            Some(path) => {
+                node.ifindex = path.ifindex;
+                node.next_hop = path.next_hop;
+                node.source_mac = path.source_mac;
+            }
+            None => waiting.push(Waiting::Path { node: member.name.clone(), vtep: member.vtep }),
+        }
+        tables.nodes.insert(number, node);
+    }
+    for network in &desired.networks {
+        tables.networks.insert(network.vni, Network { mtu: network.mtu });
+    }
+}
+
+fn render_endpoints(
+    desired: &Desired,
+    facts: &Facts,
+    numbers: &BTreeMap<&str, u32>,
+    tables: &mut Tables,
+    waiting: &mut Vec<Waiting>,
+) {
+    let vnis: BTreeMap<_, _> = desired.networks.iter().map(|network| (network.name.as_str(), network.vni)).collect();
+    for endpoint in &desired.endpoints {
+        let vni = vnis[endpoint.network.as_str()];
+        let mut value = Endpoint { node: numbers[endpoint.node.as_str()], ifindex: 0 };
+        if let Some(link) = &endpoint.link {
+            let Some(interface) = facts.interfaces.get(link) else {
+                waiting.push(Waiting::Link { link: link.clone(), network: endpoint.network.clone() });
+                continue;
+            };
+            value.ifindex = interface.ifindex;
+            tables.links.insert(interface.ifindex, link_of(endpoint, vni));
+        }
+        tables.endpoints.insert(EndpointKey::new(vni, endpoint.mac), value);
+        for ip in &endpoint.addresses {
+            let key = NeighbourKey { addr: addr(*ip), vni };
+            tables.neighbours.insert(key, Neighbour { mac: endpoint.mac, pad: [0; 2] });
+        }
+    }
+}
+
+fn link_of(endpoint: &desired::Endpoint, vni: u32) -> Link {
+    let of_family = |v4| endpoint.addresses.iter().find(|ip| ip.is_ipv4() == v4).map_or(Addr::ZERO, |ip| addr(*ip));
+    Link { vni, mac: endpoint.mac, pad: [0; 2], addr4: of_family(true), addr6: of_family(false) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! The content of the maps that configure the programs, and the difference between two of them.
+//!
+//! The list below is the one place that names a map on this side: its field, its kernel name, key,
+//! value and capacity. Everything else (reading, comparing, applying, dumping, the contract test)
+//! walks it.
+
+use std::collections::BTreeMap;
+
+use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
+use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
+
+/// One step from a table to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit<K, V> {
+    /// Write the element, new or not.
+    Put(K, V),
+    /// Remove it.
+    Remove(K),
+}
+
+/// Calls `$then!` with the list of configuration maps: variant, field, kind, key, value, kernel
+/// name, capacity.
+///
+/// The order is the order of writing: what others refer to comes first. Removal goes backwards.
+macro_rules! for_each_table {
+    ($then:ident) => {
+        $then! {
+            (Nodes, nodes, Array<u32, Node>, "NODES", mesh_common::limits::NODES),
+            (Vteps, vteps, Hash<VtepKey, u32>, "VTEPS", mesh_common::limits::NODES),
+            (Networks, networks, Hash<u32, Network>, "NETWORKS", mesh_common::limits::NETWORKS),
+            (Endpoints, endpoints, Hash<EndpointKey, Endpoint>, "ENDPOINTS", mesh_common::limits::ENDPOINTS),
+            (Neighbours, neighbours, Hash<NeighbourKey, Neighbour>, "NEIGHBOURS", mesh_common::limits::NEIGHBOURS),
+            (Links, links, Hash<u32, Link>, "LINKS", mesh_common::limits::LINKS),
+            (Config, config, Array<u32, NodeConfig>, "NODE", 1),
+        }
+    };
+}
+pub(super) use for_each_table;
+
+macro_rules! define {
+    ($( ($variant:ident, $field:ident, $kind:ident<$key:ty, $value:ty>, $name:literal, $capacity:expr) ),* $(,)?) => {
+        /// The content of every configuration map. Array elements that are all zero are absent.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Tables {
+            $(
+                #[doc = concat!("Content of `", $name, "`.")]
+                pub $field: BTreeMap<$key, $value>,
+            )*
+        }
+
+        /// One write to one map.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Change {
+            $(
+                #[doc = concat!("To `", $name, "`.")]
+                $variant(Edit<$key, $value>),
+            )*
+        }
+
+        /// Name and capacity of every configuration map.
+        pub const CAPACITIES: &[(&str, u32)] = &[ $( ($name, $capacity) ),* ];
+
+        /// The writes that turn `from` into `to`: first everything that is put, in an order in
+        /// which nothing refers to what is not there yet; then everything that goes, backwards.
+        pub fn plan(from: &Tables, to: &Tables) -> Vec<Change> {
+            let mut puts = Vec::new();
+            let mut removals = Vec::new();
+            $(
+                for edit in difference(&from.$field, &to.$field) {
+                    match edit {
+                        Edit::Put(..) => puts.push(Change::$variant(edit)),
+                        Edit::Remove(..) => removals.push(Change::$variant(edit)),
+                    }
+                }
+            )*
+            puts.extend(removals.into_iter().rev());
+            puts
+        }
+
+        impl Tables {
+            /// The tables after one change.
+            pub fn apply(&mut self, change: Change) {
+                match change {
+                    $( Change::$variant(edit) => step(&mut self.$field, edit), )*
+                }
+            }
+        }
+    };
+}
+for_each_table!(define);
+
+fn difference<K: Ord + Copy, V: PartialEq + Copy>(from: &BTreeMap<K, V>, to: &BTreeMap<K, V>) -> Vec<Edit<K, V>> {
+    let puts = to.iter().filter(|(key, value)| from.get(key) != Some(value)).map(|(key, value)| Edit::Put(*key, *value));
+    let removals = from.keys().filter(|key| !to.contains_key(key)).map(|key| Edit::Remove(*key));
+    puts.chain(removals).collect()
+}
+
+fn step<K: Ord, V>(table: &mut BTreeMap<K, V>, edit: Edit<K, V>) {
+    match edit {
+        Edit::Put(key, value) => {
+            table.insert(key, value);
+        }
+        Edit::Remove(key) => {
+            table.remove(&key);
+        }
+    }
+}
