@@ -18,11 +18,11 @@ fn main() -> anyhow::Result<()> {
         std::env::set_var("RUSTC_BOOTSTRAP", "1")
     };
     for source in ["../mesh-common/src", "../rust-toolchain.toml", "../Cargo.toml"] {
-        #[expect(clippy::print_stdout, reason = "a build script speaks to cargo this way")]
-        {
-            println!("cargo:rerun-if-changed={source}");
-        }
+        println!("cargo:rerun-if-changed={source}");
     }
-    build_ebpf([Package { name: "mesh-ebpf", root_dir: "../mesh-ebpf", ..Default::default() }], Toolchain::Custom(channel))
-        .context("building the eBPF programs failed; `cargo xtask setup` installs what they need (bpf-linker, rust-src)")
+    build_ebpf(
+        [Package { name: "mesh-ebpf", root_dir: "../mesh-ebpf", ..Default::default() }],
+        Toolchain::Custom(channel),
+    )
+    .context("building the eBPF programs failed; `cargo xtask setup` installs what they need (bpf-linker, rust-src)")
 }

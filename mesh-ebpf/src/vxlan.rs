@@ -6,7 +6,9 @@
 use mesh_common::addr::{Addr, Mac};
 use mesh_common::checksum;
 use mesh_common::drop::DropReason;
-use mesh_common::header::{EthHeader, Ipv4Header, Ipv6Header, OuterV4, OuterV6, UdpHeader, VxlanHeader, ether_type, proto};
+use mesh_common::header::{
+    EthHeader, Ipv4Header, Ipv6Header, OuterV4, OuterV6, UdpHeader, VxlanHeader, ether_type, proto,
+};
 use mesh_common::node::{Node, NodeConfig, node_flag};
 use mesh_common::parse::{self, ETH_LEN, Frame};
 

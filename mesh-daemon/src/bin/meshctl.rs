@@ -1,5 +1,5 @@
 //! meshctl: the command line of mesh.
 
-fn main() -> anyhow::Result<()> {
-    mesh_daemon::cli::main()
+fn main() -> std::process::ExitCode {
+    mesh_daemon::cli::exit("meshctl", mesh_daemon::cli::main())
 }

@@ -1,9 +1,12 @@
 //! meshd: the node daemon of mesh.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use mesh_daemon::cli;
 use mesh_daemon::datapath::attach::TcMode;
 use mesh_daemon::datapath::{Pins, pins, reconcile, standalone};
 use tracing_subscriber::EnvFilter;
@@ -35,12 +38,17 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    cli::exit("meshd", start(args))
+}
+
+fn start(args: Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(run(args))
 }

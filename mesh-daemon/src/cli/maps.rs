@@ -102,10 +102,7 @@ fn format_addr(addr: Addr) -> String {
     if addr == Addr::ZERO {
         return "-".to_owned();
     }
-    let ip = if addr.is_v4() {
-        IpAddr::V4(Ipv4Addr::from(addr.low4()))
-    } else {
-        IpAddr::V6(Ipv6Addr::from(addr.bytes))
-    };
+    let ip =
+        if addr.is_v4() { IpAddr::V4(Ipv4Addr::from(addr.low4())) } else { IpAddr::V6(Ipv6Addr::from(addr.bytes)) };
     ip.to_string()
 }

@@ -3,6 +3,8 @@
 mod maps;
 mod table;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -18,6 +20,18 @@ struct Args {
 enum Command {
     /// Look into the kernel's maps.
     Maps(maps::Args),
+}
+
+/// Ends a program: an error is one line that says what was tried and why it failed.
+#[expect(clippy::print_stderr, reason = "the one place where a program speaks its last words")]
+pub fn exit(program: &str, result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Runs meshctl.

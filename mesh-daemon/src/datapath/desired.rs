@@ -144,7 +144,10 @@ impl Desired {
                 return Err(wrong("vtep", format!("{} is the address of another node too", member.vtep)));
             }
             if member.vtep.is_ipv4() != self.node.vtep.is_ipv4() {
-                return Err(wrong("vtep", format!("{} is not of the family of this node's {}", member.vtep, self.node.vtep)));
+                return Err(wrong(
+                    "vtep",
+                    format!("{} is not of the family of this node's {}", member.vtep, self.node.vtep),
+                ));
             }
         }
         Ok(())

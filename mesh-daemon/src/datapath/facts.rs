@@ -172,7 +172,12 @@ impl Observer {
     /// Makes the kernel ask for a link-layer address, as a packet to it would (`ip neigh ... use`).
     async fn resolve(&self, ifindex: u32, addr: IpAddr) -> Result<(), FactsError> {
         let ask = self.handle.neighbours().add(ifindex, addr);
-        ask.state(NeighbourState::None).flags(NeighbourFlags::Use).replace().execute().await.map_err(request("next hop"))
+        ask.state(NeighbourState::None)
+            .flags(NeighbourFlags::Use)
+            .replace()
+            .execute()
+            .await
+            .map_err(request("next hop"))
     }
 }
 

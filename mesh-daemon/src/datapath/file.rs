@@ -55,11 +55,7 @@ pub fn read(path: &Path) -> Result<Desired, FileError> {
 pub fn parse(path: &Path, text: &str) -> Result<Desired, FileError> {
     let shape = |error: toml::de::Error| FileError::Shape { path: path.to_owned(), error: Box::new(error) };
     let desired: Desired = toml::from_str(text).map_err(shape)?;
-    desired.check().map_err(|wrong| FileError::Wrong {
-        path: path.to_owned(),
-        line: line_of(text, &wrong),
-        wrong,
-    })?;
+    desired.check().map_err(|wrong| FileError::Wrong { path: path.to_owned(), line: line_of(text, &wrong), wrong })?;
     Ok(desired)
 }
 

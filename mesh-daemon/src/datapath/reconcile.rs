@@ -79,7 +79,13 @@ impl Datapath {
         result
     }
 
-    fn load(pins: Pins, tc: TcMode, observer: Observer, desired: &Desired, facts: &Facts) -> Result<Self, DatapathError> {
+    fn load(
+        pins: Pins,
+        tc: TcMode,
+        observer: Observer,
+        desired: &Desired,
+        facts: &Facts,
+    ) -> Result<Self, DatapathError> {
         let mut ebpf = loader::load(&pins)?;
         attach::load(&mut ebpf)?;
         let maps = Maps::take(&mut ebpf)?;
@@ -125,7 +131,8 @@ impl Datapath {
                 self.attach_one(program, target(name, interface))?;
             }
         }
-        for (name, interface) in existing(desired.endpoints.iter().filter_map(|endpoint| endpoint.link.as_ref()), facts) {
+        for (name, interface) in existing(desired.endpoints.iter().filter_map(|endpoint| endpoint.link.as_ref()), facts)
+        {
             wanted.insert((attach::CONTAINER, interface.ifindex));
             self.attach_one(attach::CONTAINER, target(name, interface))?;
         }
@@ -198,9 +205,8 @@ fn existing<'a>(
 fn check_uplinks(desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
     match desired.node.uplinks.iter().find(|name| !facts.interfaces.contains_key(*name)) {
         None => Ok(()),
-        Some(name) => Err(DatapathError::NoUplink {
-            name: name.clone(),
-            present: facts.interfaces.keys().cloned().collect(),
-        }),
+        Some(name) => {
+            Err(DatapathError::NoUplink { name: name.clone(), present: facts.interfaces.keys().cloned().collect() })
+        }
     }
 }

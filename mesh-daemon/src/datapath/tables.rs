@@ -90,7 +90,8 @@ macro_rules! define {
 for_each_table!(define);
 
 fn difference<K: Ord + Copy, V: PartialEq + Copy>(from: &BTreeMap<K, V>, to: &BTreeMap<K, V>) -> Vec<Edit<K, V>> {
-    let puts = to.iter().filter(|(key, value)| from.get(key) != Some(value)).map(|(key, value)| Edit::Put(*key, *value));
+    let puts =
+        to.iter().filter(|(key, value)| from.get(key) != Some(value)).map(|(key, value)| Edit::Put(*key, *value));
     let removals = from.keys().filter(|key| !to.contains_key(key)).map(|key| Edit::Remove(*key));
     puts.chain(removals).collect()
 }
