@@ -44,6 +44,13 @@ impl Addr {
         Self { bytes }
     }
 
+    /// From two words as they lie in memory.
+    #[inline(always)]
+    pub const fn from_words(words: [u64; 2]) -> Self {
+        let (a, b) = (words[0].to_ne_bytes(), words[1].to_ne_bytes());
+        Self { bytes: [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]] }
+    }
+
     /// Is this the mapped form of an IPv4 address?
     #[inline(always)]
     pub const fn is_v4(&self) -> bool {
@@ -72,6 +79,9 @@ impl Addr {
 }
 
 impl Mac {
+    /// What tasks know as the way to every VIP and out of their networks. No task may have it.
+    pub const ROUTER: Self = Self { bytes: [0x02, 0x42, 0x6d, 0x65, 0x73, 0x68] };
+
     /// Broadcast or multicast (the group bit, IEEE 802)?
     #[inline(always)]
     pub const fn is_group(&self) -> bool {

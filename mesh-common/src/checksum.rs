@@ -10,13 +10,52 @@ pub const fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
-/// Adds a 32-bit word of the packet, in whatever byte order it was read, to a running sum.
+/// Two bytes of a packet as a term of a sum.
 ///
 /// One's complement addition does not care about byte order as long as all words and the result
 /// share it (RFC 1071 section 2 (B)): here everything stays as it lies in memory.
 #[inline(always)]
-pub const fn add(sum: u64, word: u32) -> u64 {
-    sum + word as u64
+pub const fn word(bytes: [u8; 2]) -> u64 {
+    u16::from_ne_bytes(bytes) as u64
+}
+
+/// Four bytes of a packet, at an even offset, as a term of a sum.
+#[inline(always)]
+pub const fn dword(bytes: [u8; 4]) -> u64 {
+    u32::from_ne_bytes(bytes) as u64
+}
+
+/// An address as a term of a sum. All of it: for an IPv4 pseudo-header take [`dword`] of the low four.
+#[inline(always)]
+pub const fn address(addr: &crate::addr::Addr) -> u64 {
+    let words = addr.words();
+    words[0] as u64 + words[1] as u64 + words[2] as u64 + words[3] as u64
+}
+
+/// A link-layer address as a term of a sum.
+#[inline(always)]
+pub const fn mac(mac: &crate::addr::Mac) -> u64 {
+    let m = &mac.bytes;
+    word([m[0], m[1]]) + word([m[2], m[3]]) + word([m[4], m[5]])
+}
+
+/// The words of an IPv4 header without options, its checksum field included.
+#[inline(always)]
+pub const fn ipv4(ip: &crate::header::Ipv4Header) -> u64 {
+    word([ip.version_ihl, ip.tos])
+        + word(ip.total_len)
+        + word(ip.id)
+        + word(ip.fragment)
+        + word([ip.ttl, ip.proto])
+        + word(ip.checksum)
+        + dword(ip.src)
+        + dword(ip.dst)
+}
+
+/// A finished checksum, as a header stores it.
+#[inline(always)]
+pub const fn finish(sum: u64) -> [u8; 2] {
+    (!fold(sum)).to_ne_bytes()
 }
 
 /// What replacing `old` by `new` adds to a sum: `~old + new` (RFC 1624 equation 3).

@@ -11,9 +11,23 @@ reasons! {
         DecapTc = 2,
         /// Frames of a task that went to another node inside VXLAN.
         Encap = 3,
-        /// Frames of a task that went to a task on the same node.
+        /// Packets that went to a task on this node: of its neighbours, and of clients of its service.
         Local = 4,
         /// ARP requests and neighbour solicitations of a task answered from the endpoint table.
         NeighbourAnswered = 5,
+        /// Packets of tasks to a VIP.
+        Vip = 6,
+        /// Replies of tasks that were given the address dialled as their source.
+        Reply = 7,
+        /// Replies of other nodes' tasks that this node, which was dialled, sent to the client.
+        ReplyForwarded = 8,
+        /// Flows that were new.
+        FlowNew = 9,
+        /// Flows that lost their place to a new one before they ended.
+        FlowEvicted = 10,
+        /// Packets of flows that the present backend does not know, handed to the one before.
+        HandedOn = 11,
+        /// Packets to a service that went to a backend on another node.
+        Forwarded = 12,
     }
 }

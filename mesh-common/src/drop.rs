@@ -34,5 +34,19 @@ reasons! {
         UnknownNeighbour = 13,
         /// The map that describes this node is empty: the daemon has not written it yet.
         NotConfigured = 14,
+        /// The service has no backend that is fit; the client got a reset or "unreachable".
+        NoBackend = 15,
+        /// Another node sent a packet for a service that this node knows nothing of.
+        UnknownService = 16,
+        /// The middle of a TCP connection that nobody here knows; the sender got a reset.
+        UnknownFlow = 17,
+        /// A fragment that would need its ports to find the way.
+        Fragment = 18,
+        /// A reply to a client outside claims a source that is not a published port of this node.
+        SpoofedReply = 19,
+        /// A protocol that services do not carry: neither TCP, UDP nor an ICMP echo.
+        UnsupportedTransport = 20,
+        /// The network has no way out to this address.
+        NoRoute = 21,
     }
 }

@@ -19,6 +19,12 @@ shared! {
         pub node: u32,
         /// Host side of its link, if it is local; else 0.
         pub ifindex: u32,
+        /// Its IPv4 address, or zero.
+        pub addr4: [u8; 4],
+        /// Its number among the backends, or 0.
+        pub backend: u32,
+        /// Its IPv6 address, or zero.
+        pub addr6: Addr,
     }
 
     /// Key of `NEIGHBOURS`: an address in a network.
@@ -63,4 +69,10 @@ impl EndpointKey {
 impl Endpoint {
     /// The node number that means "this node".
     pub const HERE: u32 = 0;
+
+    /// Its address of the same family as `like`.
+    #[inline(always)]
+    pub const fn addr_like(&self, like: &Addr) -> Addr {
+        if like.is_v4() { Addr::v4(self.addr4) } else { self.addr6 }
+    }
 }

@@ -33,14 +33,6 @@ headers! {
         pub ether_type: [u8; 2],
     }
 
-    /// An IEEE 802.1Q tag, behind the MAC addresses.
-    pub struct VlanTag (4) {
-        /// Priority, drop eligibility, VLAN id.
-        pub tci: [u8; 2],
-        /// EtherType of what follows.
-        pub ether_type: [u8; 2],
-    }
-
     /// ARP for IPv4 over Ethernet (RFC 826).
     pub struct ArpPacket (28) {
         /// Hardware type, 1 for Ethernet.
@@ -111,6 +103,20 @@ headers! {
         pub len: [u8; 2],
         /// 0 means none (IPv4 only).
         pub checksum: [u8; 2],
+    }
+
+    /// An Internet checksum on its own.
+    pub struct Checksum (2) {
+        /// In packet order.
+        pub bytes: [u8; 2],
+    }
+
+    /// The first four bytes of TCP and UDP alike.
+    pub struct Ports (4) {
+        /// Source port.
+        pub src: [u8; 2],
+        /// Destination port.
+        pub dst: [u8; 2],
     }
 
     /// TCP without options (RFC 9293).
@@ -209,10 +215,6 @@ pub mod ether_type {
     pub const ARP: [u8; 2] = [0x08, 0x06];
     /// IPv6.
     pub const IPV6: [u8; 2] = [0x86, 0xdd];
-    /// IEEE 802.1Q.
-    pub const VLAN: [u8; 2] = [0x81, 0x00];
-    /// IEEE 802.1ad.
-    pub const QINQ: [u8; 2] = [0x88, 0xa8];
 }
 
 /// IP protocol numbers (IANA).

@@ -13,10 +13,13 @@ pub mod checksum;
 pub mod counter;
 pub mod drop;
 pub mod endpoint;
+pub mod flow;
 pub mod header;
 pub mod limits;
+pub mod maglev;
 pub mod node;
 pub mod parse;
+pub mod service;
 
 /// Version of every layout in this crate. Pinned maps carry it in their path, so that an upgrade
 /// never reads bytes of another shape. It moves whenever a layout moves; `cargo xtask gen`

@@ -13,6 +13,12 @@ shared! {
         pub flags: u16,
         /// [`crate::ABI_VERSION`] of the daemon that wrote this; 0 until one did.
         pub version: u32,
+        /// The network that published ports travel on between nodes; 0 is none.
+        pub ingress_vni: u32,
+        /// Number of sets in `FLOWS` less one.
+        pub flow_mask: u32,
+        /// Interface that replies leave by which do not go back through the node dialled.
+        pub uplink: u32,
     }
 
     /// A node's place in the underlay: an element of `NODES`, indexed by node number.

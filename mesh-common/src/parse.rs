@@ -3,7 +3,9 @@
 
 use crate::addr::Addr;
 use crate::drop::DropReason;
-use crate::header::{EthHeader, Header, Ipv4Header, Ipv6Header, VlanTag, ether_type};
+use crate::header::{
+    EthHeader, Header, IcmpHeader, Ipv4Header, Ipv6Header, Ports, TcpHeader, UdpHeader, ether_type, proto,
+};
 
 /// Something headers can be read from.
 pub trait Bytes {
@@ -29,17 +31,6 @@ impl Bytes for [u8] {
 /// Length of an Ethernet header without tags.
 pub const ETH_LEN: usize = size_of::<EthHeader>();
 
-/// The link layer of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// The Ethernet header.
-    pub eth: EthHeader,
-    /// EtherType of the payload, behind at most one VLAN tag.
-    pub ether_type: [u8; 2],
-    /// Where the payload starts.
-    pub payload_at: usize,
-}
-
 /// The network layer of a packet, one shape for both families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ip {
@@ -55,24 +46,60 @@ pub struct Ip {
     pub payload_at: usize,
 }
 
-/// The link layer of a frame that starts at `at`.
+/// The network layer behind the Ethernet header at `at`; `None` if it is neither IPv4 nor IPv6.
+///
+/// A VLAN tag is such a "neither": tagged frames belong to another interface.
 #[inline(always)]
-pub fn frame<P: Bytes + ?Sized>(packet: &P, at: usize) -> Result<Frame, DropReason> {
-    let eth: EthHeader = packet.need(at)?;
-    if eth.ether_type != ether_type::VLAN {
-        return Ok(Frame { eth, ether_type: eth.ether_type, payload_at: at + ETH_LEN });
+pub fn ip<P: Bytes + ?Sized>(packet: &P, eth: &EthHeader, at: usize) -> Result<Option<Ip>, DropReason> {
+    match eth.ether_type {
+        ether_type::IPV4 => ipv4(packet, at + ETH_LEN).map(Some),
+        ether_type::IPV6 => ipv6(packet, at + ETH_LEN).map(Some),
+        _ => Ok(None),
     }
-    let tag: VlanTag = packet.need(at + ETH_LEN)?;
-    Ok(Frame { eth, ether_type: tag.ether_type, payload_at: at + ETH_LEN + size_of::<VlanTag>() })
 }
 
-/// The network layer behind `frame`; `None` if it is neither IPv4 nor IPv6.
+/// What tells the flows of two hosts apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// Source and destination port; an ICMP echo has its identifier as both.
+    pub ports: Ports,
+    /// Flags of a TCP header, else 0.
+    pub tcp_flags: u8,
+}
+
+/// The transport behind `ip`; `None` for a protocol that has no ports, or a fragment.
 #[inline(always)]
-pub fn ip<P: Bytes + ?Sized>(packet: &P, frame: &Frame) -> Result<Option<Ip>, DropReason> {
-    match frame.ether_type {
-        ether_type::IPV4 => ipv4(packet, frame.payload_at).map(Some),
-        ether_type::IPV6 => ipv6(packet, frame.payload_at).map(Some),
+pub fn transport<P: Bytes + ?Sized>(packet: &P, ip: &Ip) -> Result<Option<Transport>, DropReason> {
+    if ip.fragment {
+        return Ok(None);
+    }
+    match ip.proto {
+        proto::TCP => {
+            let tcp: TcpHeader = packet.need(ip.payload_at)?;
+            Ok(Some(Transport { ports: Ports { src: tcp.src, dst: tcp.dst }, tcp_flags: tcp.flags }))
+        }
+        proto::UDP => {
+            let udp: UdpHeader = packet.need(ip.payload_at)?;
+            Ok(Some(Transport { ports: Ports { src: udp.src, dst: udp.dst }, tcp_flags: 0 }))
+        }
+        proto::ICMP | proto::ICMPV6 => {
+            let icmp: IcmpHeader = packet.need(ip.payload_at)?;
+            if !is_echo(ip.proto, icmp.kind) {
+                return Ok(None);
+            }
+            let id = [icmp.rest[0], icmp.rest[1]];
+            Ok(Some(Transport { ports: Ports { src: id, dst: id }, tcp_flags: 0 }))
+        }
         _ => Ok(None),
+    }
+}
+
+/// Echo request or reply (RFC 792, RFC 4443).
+#[inline(always)]
+const fn is_echo(protocol: u8, kind: u8) -> bool {
+    match protocol {
+        proto::ICMP => kind == 8 || kind == 0,
+        _ => kind == 128 || kind == 129,
     }
 }
 
@@ -107,7 +134,7 @@ fn ipv6<P: Bytes + ?Sized>(packet: &P, at: usize) -> Result<Ip, DropReason> {
         src: Addr::v6(ip.src),
         dst: Addr::v6(ip.dst),
         proto: ip.proto,
-        fragment: ip.proto == crate::header::proto::IPV6_FRAGMENT,
+        fragment: ip.proto == proto::IPV6_FRAGMENT,
         payload_at: at + size_of::<Ipv6Header>(),
     })
 }

@@ -4,29 +4,46 @@
 //! [`verdict::finish`] turns a `Result<Verdict, DropReason>` into a counter and an action.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "compare-and-swap: see `maps::swap_if`")]
 
+mod conntrack;
 mod deliver;
+mod dial;
+mod local;
 mod maps;
+mod nat;
 mod neighbour;
 mod packet;
+mod refuse;
 mod send;
 mod verdict;
 mod vxlan;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use mesh_common::addr::Mac;
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
+use mesh_common::flow::state;
+use mesh_common::header::{EthHeader, proto};
+use mesh_common::node::NodeConfig;
+use mesh_common::parse::{self, ETH_LEN};
 
+use crate::dial::Dial;
+use crate::local::Origin;
 use crate::packet::{Packet, TcPacket, XdpPacket};
-use crate::verdict::Verdict;
+use crate::refuse::Back;
+use crate::verdict::{Packed, Step, Verdict};
+use crate::vxlan::Tunnel;
 
 /// Frames of the uplink, as the driver hands them over.
 #[xdp]
 fn underlay(ctx: XdpContext) -> u32 {
     let mut packet = XdpPacket::new(&ctx);
+    let ingress = packet.ifindex();
     let outcome = from_underlay(&mut packet, Counter::DecapXdp);
-    verdict::finish_xdp(outcome)
+    verdict::finish_xdp(outcome, ingress)
 }
 
 /// Frames of the uplink that XDP passed, after the kernel coalesced them (GRO).
@@ -45,26 +62,94 @@ fn container(ctx: TcContext) -> i32 {
     verdict::finish_tc(outcome)
 }
 
+/// Headers up to the inner transport, the longest case: IPv6 in IPv6.
+const PULL: usize = ETH_LEN + 40 + 8 + 8 + ETH_LEN + 40 + 20;
+
 #[inline(always)]
 fn from_underlay<P: Packet>(packet: &mut P, counter: Counter) -> Result<Verdict, DropReason> {
-    let config = maps::node_config()?;
-    let Some(tunnel) = vxlan::recognise(packet, config)? else {
-        return Ok(Verdict::Pass); // not ours: the host's stack decides
-    };
-    if P::LEAVES_BULK_TO_GRO && tunnel.bulk {
-        return Ok(Verdict::Pass); // the kernel coalesces it first, `underlay_bulk` takes it
+    let dial = maps::dial_room()?;
+    match examine(packet, dial, counter).step()? {
+        Step::Redirect(ifindex) => Ok(Verdict::Redirect(ifindex)),
+        Step::Route(ifindex) => Ok(Verdict::Route(ifindex)),
+        Step::Balance => dial.balance(packet),
+        Step::Accept => dial.accept(packet),
+        _ => Ok(Verdict::Pass),
     }
-    deliver::to_task(packet, &tunnel, counter)
+}
+
+/// Reads the packet's headers into `dial` and says what it is.
+///
+/// A function of its own in the kernel too: see `verdict`.
+#[inline(never)]
+fn examine<P: Packet>(packet: &mut P, dial: &mut Dial, counter: Counter) -> Packed {
+    Packed::of_step(step_of(packet, dial, counter))
+}
+
+#[inline(always)]
+fn step_of<P: Packet>(packet: &mut P, dial: &mut Dial, counter: Counter) -> Result<Step, DropReason> {
+    // Before the daemon has said what is ours, nothing is.
+    let Ok(config) = maps::node_config() else { return Ok(Step::Pass) };
+    packet.pull(PULL);
+    // What is odd before we know that it is for us is not ours to judge: the host's stack does.
+    let Some(eth) = packet.read::<EthHeader>(0) else { return Ok(Step::Pass) };
+    let Ok(Some(ip)) = parse::ip(packet, &eth, 0) else { return Ok(Step::Pass) };
+    (dial.eth, dial.ip) = (eth, ip);
+    if let Some(tunnel) = vxlan::recognise(packet, config, &dial.ip)? {
+        return from_tunnel(packet, config, tunnel, dial, counter);
+    }
+    Ok(from_outside(packet, config, dial))
+}
+
+/// A frame that another node sent us.
+#[inline(always)]
+fn from_tunnel<P: Packet>(
+    packet: &mut P,
+    config: &NodeConfig,
+    tunnel: Tunnel,
+    dial: &mut Dial,
+    counter: Counter,
+) -> Result<Step, DropReason> {
+    dial.eth = packet.need(tunnel.outer)?;
+    let inner = parse::ip(packet, &dial.eth, tunnel.outer)?;
+    let is_ip = inner.is_some();
+    if let Some(ip) = inner {
+        dial.ip = ip;
+    }
+    let reply = is_ip && tunnel.vni == config.ingress_vni && dial.eth.dst == Mac::ROUTER;
+    let bulk = is_ip && dial.ip.proto == proto::TCP;
+    if P::LEAVES_BULK_TO_GRO && (reply || bulk) {
+        return Ok(Step::Pass); // the kernel coalesces it first, `underlay_bulk` takes it
+    }
+    if reply {
+        return deliver::to_client(packet, tunnel, dial);
+    }
+    deliver::to_task(packet, config, tunnel, is_ip, dial, counter)
+}
+
+/// A frame that came to one of this host's addresses, or passes by.
+#[inline(always)]
+fn from_outside<P: Packet>(packet: &mut P, config: &NodeConfig, dial: &mut Dial) -> Step {
+    if let Ok(Some(transport)) = parse::transport(packet, &dial.ip)
+        && let Some(service) = dial::published(&dial.ip, &transport)
+    {
+        let here = packet.ifindex();
+        (dial.transport, dial.service, dial.vni) = (transport, service, config.ingress_vni);
+        dial.origin = Origin { bits: state::PUBLISHED | state::HERE, number: here };
+        dial.back = Back::Interface(here);
+        return Step::Balance;
+    }
+    maps::count(Counter::UnderlayPassed);
+    Step::Pass
 }
 
 #[inline(always)]
 fn from_container(packet: &mut TcPacket<'_>) -> Result<Verdict, DropReason> {
     let link = maps::link(packet.ifindex()).ok_or(DropReason::UnknownLink)?;
-    let frame = send::admit(packet, link)?;
-    if let Some(answer) = neighbour::answer(packet, link, &frame)? {
-        return Ok(answer);
+    send::admit(packet, link)?;
+    match neighbour::answer(packet, link).outcome()? {
+        Verdict::Pass => send::onward(packet, link),
+        answer => Ok(answer),
     }
-    send::to_endpoint(packet, link, &frame)
 }
 
 #[panic_handler]

@@ -2,8 +2,12 @@
 //!
 //! Names and capacities are the contract with `mesh-daemon/src/datapath/maps.rs`; a test compares
 //! the two. Lookups hand out copies or shared references: nothing here writes to a map but the
-//! counters.
+//! counters and the flows.
 #![expect(unsafe_code, reason = "map elements are raw pointers; the faces below are safe")]
+
+use core::hint::black_box;
+use core::intrinsics::AtomicOrdering::SeqCst;
+use core::intrinsics::atomic_cxchg;
 
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
@@ -12,8 +16,12 @@ use mesh_common::addr::{Addr, Mac};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
+use mesh_common::flow::{self, Flow, FlowKey, FlowSet, WAYS};
 use mesh_common::limits;
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
+use mesh_common::service::{Backend, Service, ServiceKey, Slot};
+
+use crate::dial::Dial;
 
 /// Entries are allocated when they are made: an empty node pays for none of them.
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
@@ -32,6 +40,18 @@ static ENDPOINTS: HashMap<EndpointKey, Endpoint, { limits::ENDPOINTS as usize },
 static NEIGHBOURS: HashMap<NeighbourKey, Neighbour, { limits::NEIGHBOURS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static LINKS: HashMap<u32, Link, { limits::LINKS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static SERVICES: HashMap<ServiceKey, Service, { limits::SERVICES as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static SLOTS: Array<Slot, { limits::SLOTS as usize }> = Array::new();
+#[btf_map]
+static BACKENDS: Array<Backend, { limits::BACKENDS as usize }> = Array::new();
+#[btf_map]
+static FLOWS: Array<FlowSet, { limits::FLOW_SETS as usize }> = Array::new();
+#[btf_map]
+static DIAL: PerCpuArray<Dial, 1> = PerCpuArray::new();
+#[btf_map]
+static FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::new();
 #[btf_map]
@@ -87,6 +107,229 @@ pub(crate) fn link(ifindex: u32) -> Option<&'static Link> {
     // SAFETY: the element outlives the program run: see `vtep`. The daemon replaces elements
     // whole and never writes into one.
     unsafe { LINKS.get(ifindex) }
+}
+
+/// What is dialled by this key.
+#[inline(always)]
+pub(crate) fn service(key: &ServiceKey) -> Option<Service> {
+    // SAFETY: as in `vtep`.
+    unsafe { SERVICES.get(key) }.copied()
+}
+
+/// A slot of a service.
+#[inline(always)]
+pub(crate) fn slot(index: u32) -> Option<Slot> {
+    SLOTS.get(index).copied()
+}
+
+/// A backend by number.
+#[inline(always)]
+pub(crate) fn backend(number: u32) -> Option<&'static Backend> {
+    if number == 0 {
+        return None;
+    }
+    BACKENDS.get(number)
+}
+
+/// The places of one set of flows.
+#[inline(always)]
+pub(crate) fn flow_set(index: u32) -> Option<FlowPlaces> {
+    FLOWS.get_ptr_mut(index).map(|set| FlowPlaces { set })
+}
+
+/// What is read of a flow that was found.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    /// What the client dialled.
+    pub(crate) dialled: Addr,
+    /// Port dialled.
+    pub(crate) dialled_port: [u8; 2],
+    /// Where replies go.
+    pub(crate) origin: u32,
+    /// Bits of [`flow::state`].
+    pub(crate) state: u8,
+    /// When it was last seen.
+    pub(crate) seen: u32,
+}
+
+/// Room for a packet to a service beside the 512 bytes of stack; this CPU's own.
+#[inline(always)]
+pub(crate) fn dial_room() -> Result<&'static mut Dial, DropReason> {
+    let room = DIAL.get_ptr_mut(0).ok_or(DropReason::NotConfigured)?;
+    // SAFETY: programs run one after the other on a CPU, with soft interrupts off, and each asks
+    // once.
+    Ok(unsafe { &mut *room })
+}
+
+/// Room for a flow to be remembered; this CPU's own.
+#[inline(always)]
+pub(crate) fn flow_room() -> Result<&'static mut Flow, DropReason> {
+    let room = FLOW.get_ptr_mut(0).ok_or(DropReason::NotConfigured)?;
+    // SAFETY: as in `dial_room`; a program that asks twice has let go of the first.
+    Ok(unsafe { &mut *room })
+}
+
+/// One set of flows, shared with every other CPU.
+pub(crate) struct FlowPlaces {
+    set: *mut FlowSet,
+}
+
+impl FlowPlaces {
+    #[inline(always)]
+    fn place(&self, way: usize) -> *mut Flow {
+        // SAFETY: the set is a map element, and callers keep `way` below `WAYS` (the verifier
+        // checks it).
+        unsafe { (&raw mut (*self.set).flows).cast::<Flow>().add(way) }
+    }
+
+    /// The place of the flow of `key`.
+    ///
+    /// All places are compared, without a branch: the verifier would follow each way out of a loop.
+    #[inline(always)]
+    pub(crate) fn way_of(&self, key: &FlowKey) -> Option<usize> {
+        let words = key.words();
+        let proto = u64::from(key.proto);
+        let mut found = 0;
+        let mut way = 0;
+        while way < WAYS {
+            let place = self.place(way);
+            let word = place.cast::<u64>();
+            // SAFETY: words of a map element. What another CPU is writing meanwhile is plain bytes;
+            // `read` looks at the sequence.
+            let differs = unsafe {
+                (word.read_volatile() ^ words[0])
+                    | (word.add(1).read_volatile() ^ words[1])
+                    | (word.add(flow::IFINDEX_AND_PORTS).read_volatile() ^ words[2])
+                    | (u64::from((&raw const (*place).proto).read_volatile()) ^ proto)
+            };
+            found |= flow::is_zero(black_box(differs)) << way;
+            way += 1;
+        }
+        match found {
+            0 => None,
+            // The lowest, should two CPUs have made the same flow at once.
+            many => Some(lowest(many)),
+        }
+    }
+
+    /// What there is to know of the flow in a place; `None` while another CPU writes there.
+    #[inline(always)]
+    pub(crate) fn read(&self, way: usize) -> Option<Found> {
+        if way >= WAYS {
+            return None;
+        }
+        let place = self.place(way);
+        // SAFETY: fields of a map element; volatile keeps the reads between those of the sequence.
+        unsafe {
+            let before = (&raw const (*place).sequence).read_volatile();
+            let dialled = (&raw const (*place).dialled).cast::<[u64; 2]>().read_volatile();
+            let found = Found {
+                dialled: Addr::from_words(dialled),
+                dialled_port: (&raw const (*place).dialled_port).read_volatile(),
+                origin: (&raw const (*place).origin).read_volatile(),
+                state: (&raw const (*place).state).read_volatile(),
+                seen: (&raw const (*place).seen).read_volatile(),
+            };
+            if before & 1 == 1 || (&raw const (*place).sequence).read_volatile() != before {
+                return None;
+            }
+            Some(found)
+        }
+    }
+
+    /// The place of the flow that would be missed least, and how little; `None` if every place is
+    /// being written.
+    #[inline(always)]
+    pub(crate) fn least_missed(&self, now: u32) -> Option<(usize, u64)> {
+        let mut best = 0;
+        let mut way = 0;
+        while way < WAYS {
+            let place = self.place(way);
+            // SAFETY: fields of a map element.
+            let score = unsafe {
+                let free = (&raw const (*place).sequence).read_volatile() & 1 ^ 1;
+                let proto = (&raw const (*place).proto).read_volatile();
+                let state = (&raw const (*place).state).read_volatile();
+                let seen = (&raw const (*place).seen).read_volatile();
+                flow::expendable(proto, state, seen, now) * free
+            };
+            best = larger(best, score << 3 | way as u64);
+            way += 1;
+        }
+        if best >> 3 == 0 { None } else { Some(((best & 7) as usize, best >> 3)) }
+    }
+
+    /// Writes state and time of a flow that stays.
+    #[inline(always)]
+    pub(crate) fn touch(&self, way: usize, state: u8, seen: u32) {
+        if way >= WAYS {
+            return;
+        }
+        let place = self.place(way);
+        // SAFETY: single fields of a map element.
+        unsafe {
+            (&raw mut (*place).state).write_volatile(state);
+            (&raw mut (*place).seen).write_volatile(seen);
+        }
+    }
+
+    /// Writes a new flow into a place, unless another CPU is doing so.
+    #[inline(always)]
+    pub(crate) fn replace(&self, way: usize, flow: &Flow) -> bool {
+        if way >= WAYS {
+            return false;
+        }
+        // SAFETY: an aligned word of a map element.
+        let sequence = unsafe { &raw mut (*self.place(way)).sequence };
+        // SAFETY: as above.
+        let before = unsafe { sequence.read_volatile() };
+        if before & 1 == 1 {
+            return false;
+        }
+        let claimed = before | 1;
+        if !swap_if(sequence, before, claimed) {
+            return false;
+        }
+        // SAFETY: the place is claimed; nobody else writes it whole. Word by word, all but the
+        // sequence: volatile bytes would be written one at a time.
+        unsafe {
+            let (from, to) = ((&raw const *flow).cast::<u64>(), self.place(way).cast::<u64>());
+            let mut word = 0;
+            while word < size_of::<Flow>() / 8 - 1 {
+                to.add(word).write_volatile(from.add(word).read_volatile());
+                word += 1;
+            }
+        }
+        // A read-modify-write orders the writes above before it.
+        swap_if(sequence, claimed, claimed + 1)
+    }
+}
+
+/// The larger of two numbers below 2^63, without a branch.
+#[inline(always)]
+fn larger(a: u64, b: u64) -> u64 {
+    let difference = a.wrapping_sub(b);
+    // All ones if `a` is the smaller.
+    let mask = black_box(((difference as i64) >> 63) as u64);
+    a.wrapping_sub(difference & mask)
+}
+
+/// Number of the lowest bit that is set, of eight.
+#[inline(always)]
+fn lowest(bits: u64) -> usize {
+    let one = bits & bits.wrapping_neg();
+    let has = |mask: u64| flow::is_zero(black_box(one & mask)) ^ 1;
+    (has(0xaa) | has(0xcc) << 1 | has(0xf0) << 2) as usize
+}
+
+/// Writes `new` if the word of a map element still is `old`. Fully ordered, as every BPF atomic that
+/// fetches.
+#[inline(always)]
+fn swap_if(word: *mut u64, old: u64, new: u64) -> bool {
+    // SAFETY: callers pass an aligned word of a map element. The intrinsic stands in for
+    // `AtomicU64::compare_exchange`, which core leaves out on a target that had no such instruction
+    // before kernel 5.12.
+    unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word, old, new).1 }
 }
 
 /// Counts one. A failed lookup is no reason to lose a packet.

@@ -2,16 +2,16 @@
 //! so that neither ever crosses the network. Reads `NEIGHBOURS`.
 
 use mesh_common::addr::{Addr, Mac};
-use mesh_common::checksum;
+use mesh_common::checksum::{self, address, dword, finish, word};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::endpoint::Link;
 use mesh_common::header::{ArpPacket, EthHeader, IcmpHeader, Ipv6Header, NeighbourBody, ether_type, proto};
-use mesh_common::parse::{Bytes as _, Frame};
+use mesh_common::parse::{Bytes as _, ETH_LEN};
 
 use crate::maps;
 use crate::packet::{Packet as _, TcPacket};
-use crate::verdict::Verdict;
+use crate::verdict::{Packed, Verdict};
 
 const ARP_REQUEST: [u8; 2] = [0, 1];
 const ARP_REPLY: [u8; 2] = [0, 2];
@@ -25,19 +25,27 @@ const ND_HOP_LIMIT: u8 = 255;
 /// A solicitation with the one option that gives the asker's link-layer address.
 const SOLICITATION_LEN: u16 = (size_of::<IcmpHeader>() + size_of::<NeighbourBody>()) as u16;
 
-/// The answer, sent back where the question came from; `None` if the frame is no such question.
+/// The answer, sent back where the question came from; `Pass` if the frame is no such question.
+///
+/// A function of its own in the kernel too: see `verdict`.
+#[inline(never)]
+pub(crate) fn answer(packet: &mut TcPacket<'_>, link: &Link) -> Packed {
+    Packed::new(answer_to(packet, link))
+}
+
 #[inline(always)]
-pub(crate) fn answer(packet: &mut TcPacket<'_>, link: &Link, frame: &Frame) -> Result<Option<Verdict>, DropReason> {
-    match frame.ether_type {
-        ether_type::ARP => arp(packet, link, frame).map(Some),
-        ether_type::IPV6 => solicitation(packet, link, frame),
-        _ => Ok(None),
+fn answer_to(packet: &mut TcPacket<'_>, link: &Link) -> Result<Verdict, DropReason> {
+    let eth: EthHeader = packet.need(0)?;
+    match eth.ether_type {
+        ether_type::ARP => arp(packet, link, &eth),
+        ether_type::IPV6 => solicitation(packet, link, &eth),
+        _ => Ok(Verdict::Pass),
     }
 }
 
 #[inline(always)]
-fn arp(packet: &mut TcPacket<'_>, link: &Link, frame: &Frame) -> Result<Verdict, DropReason> {
-    let request: ArpPacket = packet.need(frame.payload_at)?;
+fn arp(packet: &mut TcPacket<'_>, link: &Link, eth: &EthHeader) -> Result<Verdict, DropReason> {
+    let request: ArpPacket = packet.need(ETH_LEN)?;
     if request.sender_mac != link.mac {
         return Err(DropReason::SpoofedMac);
     }
@@ -57,20 +65,20 @@ fn arp(packet: &mut TcPacket<'_>, link: &Link, frame: &Frame) -> Result<Verdict,
         target_ip: request.sender_ip,
         ..request
     };
-    packet.write(frame.payload_at, &reply)?;
-    back(packet, link, frame, mac)
+    packet.write(ETH_LEN, &reply)?;
+    back(packet, link, eth, mac)
 }
 
 #[inline(always)]
-fn solicitation(packet: &mut TcPacket<'_>, link: &Link, frame: &Frame) -> Result<Option<Verdict>, DropReason> {
-    let ip: Ipv6Header = packet.need(frame.payload_at)?;
+fn solicitation(packet: &mut TcPacket<'_>, link: &Link, eth: &EthHeader) -> Result<Verdict, DropReason> {
+    let ip: Ipv6Header = packet.need(ETH_LEN)?;
     if ip.proto != proto::ICMPV6 {
-        return Ok(None);
+        return Ok(Verdict::Pass);
     }
-    let icmp_at = frame.payload_at + size_of::<Ipv6Header>();
+    let icmp_at = ETH_LEN + size_of::<Ipv6Header>();
     let icmp: IcmpHeader = packet.need(icmp_at)?;
     if icmp.kind != NEIGHBOUR_SOLICITATION || ip.hop_limit != ND_HOP_LIMIT {
-        return Ok(None);
+        return Ok(Verdict::Pass);
     }
     let body_at = icmp_at + size_of::<IcmpHeader>();
     // Without the one option this is duplicate address detection (RFC 4862): nobody else has the
@@ -84,10 +92,10 @@ fn solicitation(packet: &mut TcPacket<'_>, link: &Link, frame: &Frame) -> Result
     let mut head = IcmpHeader { kind: NEIGHBOUR_ADVERTISEMENT, code: 0, checksum: [0; 2], rest: SOLICITED_OVERRIDE };
     let answer = Ipv6Header { src: question.target, dst: ip.src, ..ip };
     head.checksum = icmpv6_checksum(&answer, &head, &body);
-    packet.write(frame.payload_at, &answer)?;
+    packet.write(ETH_LEN, &answer)?;
     packet.write(icmp_at, &head)?;
     packet.write(body_at, &body)?;
-    back(packet, link, frame, mac).map(Some)
+    back(packet, link, eth, mac)
 }
 
 #[inline(always)]
@@ -100,8 +108,8 @@ fn lookup(link: &Link, addr: Addr) -> Result<Mac, DropReason> {
 
 /// Turns the frame around.
 #[inline(always)]
-fn back(packet: &mut TcPacket<'_>, link: &Link, frame: &Frame, mac: Mac) -> Result<Verdict, DropReason> {
-    packet.write(0, &EthHeader { dst: link.mac, src: mac, ether_type: frame.eth.ether_type })?;
+fn back(packet: &mut TcPacket<'_>, link: &Link, eth: &EthHeader, mac: Mac) -> Result<Verdict, DropReason> {
+    packet.write(0, &EthHeader { dst: link.mac, src: mac, ether_type: eth.ether_type })?;
     maps::count(Counter::NeighbourAnswered);
     Ok(Verdict::Redirect(packet.ifindex()))
 }
@@ -109,21 +117,14 @@ fn back(packet: &mut TcPacket<'_>, link: &Link, frame: &Frame, mac: Mac) -> Resu
 /// RFC 4443 section 2.3: over the pseudo-header and the message.
 #[inline(always)]
 fn icmpv6_checksum(ip: &Ipv6Header, head: &IcmpHeader, body: &NeighbourBody) -> [u8; 2] {
-    let mut sum = address_sum(&ip.src) + address_sum(&ip.dst) + address_sum(&body.target);
-    sum += word([ip.payload_len[0], ip.payload_len[1]]) + word([0, proto::ICMPV6]);
-    sum += word([head.kind, head.code]) + word([head.rest[0], head.rest[1]]) + word([head.rest[2], head.rest[3]]);
-    sum += word([body.option, body.option_len]);
-    let mac = body.mac.bytes;
-    sum += word([mac[0], mac[1]]) + word([mac[2], mac[3]]) + word([mac[4], mac[5]]);
-    (!checksum::fold(sum)).to_ne_bytes()
-}
-
-#[inline(always)]
-fn address_sum(bytes: &[u8; 16]) -> u64 {
-    Addr::v6(*bytes).words().iter().fold(0, |sum, word| checksum::add(sum, *word))
-}
-
-#[inline(always)]
-fn word(bytes: [u8; 2]) -> u64 {
-    u64::from(u16::from_ne_bytes(bytes))
+    let sum = address(&Addr::v6(ip.src))
+        + address(&Addr::v6(ip.dst))
+        + word(ip.payload_len)
+        + word([0, proto::ICMPV6])
+        + word([head.kind, head.code])
+        + dword(head.rest)
+        + address(&Addr::v6(body.target))
+        + word([body.option, body.option_len])
+        + checksum::mac(&body.mac);
+    finish(sum)
 }

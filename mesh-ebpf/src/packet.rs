@@ -7,18 +7,25 @@
 
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
-    BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, xdp_md,
+    __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
+    BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
+    BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md,
 };
-use aya_ebpf::helpers::generated::{bpf_get_hash_recalc, bpf_redirect, bpf_xdp_adjust_head};
+use aya_ebpf::helpers::generated::{
+    bpf_jiffies64, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use mesh_common::checksum;
 use mesh_common::drop::DropReason;
-use mesh_common::header::{EthHeader, Header, OuterV4, OuterV6};
+use mesh_common::header::{Checksum, EthHeader, Header, OuterV4, OuterV6, ether_type};
 use mesh_common::parse::Bytes;
 
 /// Highest offset that is ever looked at. The verifier needs a bound on variable offsets, and no
 /// header chain we follow is longer.
 const MAX_OFFSET: usize = 512;
+
+/// Where `bpf_skb_adjust_room` takes the inner layer-2 length (`BPF_F_ADJ_ROOM_ENCAP_L2`).
+const ENCAP_L2_SHIFT: u32 = 56;
 
 /// A frame in kernel memory.
 pub(crate) trait Packet: Bytes {
@@ -33,6 +40,32 @@ pub(crate) trait Packet: Bytes {
 
     /// Takes `outer` bytes of tunnel off the front: what is left starts with `inner`.
     fn strip(&mut self, outer: usize, inner: &EthHeader) -> Result<(), DropReason>;
+
+    /// Puts `outer` in front of the whole frame.
+    fn wrap<H: Outer>(&mut self, outer: &H) -> Result<(), DropReason>;
+
+    /// Cuts the frame to `len` bytes or makes it that long.
+    fn resize(&mut self, len: u32) -> Result<(), DropReason>;
+
+    /// Updates the transport checksum at `at` for words that changed in the pseudo-header and in
+    /// the segment. A frame whose checksum the hardware will fill in is understood.
+    fn fix_checksum(&mut self, at: usize, change: &Change) -> Result<(), DropReason>;
+
+    /// Bytes of the whole frame, paged parts included.
+    fn len(&self) -> u32;
+
+    /// Index of the interface the frame came in by.
+    fn ifindex(&self) -> u32;
+}
+
+/// What changed under a transport checksum, as differences of RFC 1624.
+pub(crate) struct Change {
+    /// In the pseudo-header: addresses.
+    pub(crate) pseudo: u64,
+    /// In the segment itself: ports.
+    pub(crate) segment: u64,
+    /// Is a checksum of zero none at all (UDP)?
+    pub(crate) zero_is_none: bool,
 }
 
 /// A frame at an XDP hook.
@@ -80,42 +113,6 @@ impl<'a> TcPacket<'a> {
         unsafe {
             ((&raw const (*skb).data).read_volatile() as usize, (&raw const (*skb).data_end).read_volatile() as usize)
         }
-    }
-
-    /// Index of the interface the frame is on.
-    #[inline(always)]
-    pub(crate) fn ifindex(&self) -> u32 {
-        // SAFETY: a field of the valid context.
-        unsafe { (*self.skb()).ifindex }
-    }
-
-    /// Bytes of the whole frame, paged parts included.
-    #[inline(always)]
-    pub(crate) fn len(&self) -> u32 {
-        self.ctx.len()
-    }
-
-    /// A hash of the flow, the same for all its packets.
-    #[inline(always)]
-    pub(crate) fn flow_hash(&self) -> u32 {
-        // SAFETY: the helper takes the valid context.
-        unsafe { bpf_get_hash_recalc(self.skb()) }
-    }
-
-    /// Puts `outer` in front of the whole frame.
-    #[inline(always)]
-    pub(crate) fn wrap<H: Outer>(&mut self, outer: &H) -> Result<(), DropReason> {
-        let inner: EthHeader = self.need(0)?;
-        // The room opens behind the link-layer header and the kernel takes the present one for the
-        // outer one; the 14 bytes of `ENCAP_L2` become the inner one. A longer inner layer-2
-        // length breaks segmentation of what we send.
-        let flags = u64::from(H::ROOM_FLAGS | BPF_F_ADJ_ROOM_FIXED_GSO)
-            | u64::from(BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH)
-            | ((size_of::<EthHeader>() as u64) << 56);
-        let room = size_of::<H>() as i32;
-        self.ctx.adjust_room(room, BPF_ADJ_ROOM_MAC, flags).map_err(|_| DropReason::NoRoom)?;
-        self.write(0, outer)?;
-        self.write(size_of::<H>(), &inner)
     }
 }
 
@@ -189,8 +186,58 @@ impl Packet for XdpPacket<'_> {
 
     #[inline(always)]
     fn strip(&mut self, outer: usize, _inner: &EthHeader) -> Result<(), DropReason> {
+        self.move_head(outer as i32)
+    }
+
+    #[inline(always)]
+    fn wrap<H: Outer>(&mut self, outer: &H) -> Result<(), DropReason> {
+        self.move_head(-(size_of::<H>() as i32))?;
+        self.write(0, outer)
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: u32) -> Result<(), DropReason> {
         // SAFETY: the helper takes the valid context and checks the length itself.
-        if unsafe { bpf_xdp_adjust_head(self.ctx.ctx, outer as i32) } != 0 {
+        if unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, len as i32 - self.len() as i32) } != 0 {
+            return Err(DropReason::NoRoom);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn fix_checksum(&mut self, at: usize, change: &Change) -> Result<(), DropReason> {
+        let stored: Checksum = self.need(at)?;
+        let stored = u16::from_ne_bytes(stored.bytes);
+        if change.zero_is_none && stored == 0 {
+            return Ok(());
+        }
+        let mut updated = checksum::update(stored, change.pseudo + change.segment);
+        if change.zero_is_none && updated == 0 {
+            updated = 0xffff; // RFC 768: a sum that is zero is sent as all ones
+        }
+        self.write(at, &Checksum { bytes: updated.to_ne_bytes() })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        let (data, end) = self.bounds();
+        // Kept whole: the compiler would subtract more from one of the two, which the verifier takes
+        // for arithmetic on pointers.
+        core::hint::black_box((end - data) as u32)
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: a field of the valid context.
+        unsafe { (*self.ctx.ctx).ingress_ifindex }
+    }
+}
+
+impl XdpPacket<'_> {
+    #[inline(always)]
+    fn move_head(&mut self, by: i32) -> Result<(), DropReason> {
+        // SAFETY: the helper takes the valid context and checks the length itself.
+        if unsafe { bpf_xdp_adjust_head(self.ctx.ctx, by) } != 0 {
             return Err(DropReason::NoRoom);
         }
         Ok(())
@@ -220,8 +267,67 @@ impl Packet for TcPacket<'_> {
     fn strip(&mut self, outer: usize, inner: &EthHeader) -> Result<(), DropReason> {
         // The helper keeps the outer link-layer header; it is overwritten with the inner one.
         let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
-        self.ctx.adjust_room(-(outer as i32), BPF_ADJ_ROOM_MAC, flags).map_err(|_| DropReason::NoRoom)?;
+        let room = -(outer as i32);
+        // Told of the inner family, the kernel can route what is left. It knows these flags from 6.3
+        // on; before, frames still go to tasks, whose link reads the family anew.
+        let family = match inner.ether_type {
+            ether_type::IPV6 => u64::from(BPF_F_ADJ_ROOM_DECAP_L3_IPV6),
+            ether_type::IPV4 => u64::from(BPF_F_ADJ_ROOM_DECAP_L3_IPV4),
+            _ => 0,
+        };
+        if self.ctx.adjust_room(room, BPF_ADJ_ROOM_MAC, flags | family).is_err() {
+            self.ctx.adjust_room(room, BPF_ADJ_ROOM_MAC, flags).map_err(|_| DropReason::NoRoom)?;
+        }
         self.write(0, inner)
+    }
+
+    #[inline(always)]
+    fn wrap<H: Outer>(&mut self, outer: &H) -> Result<(), DropReason> {
+        let inner: EthHeader = self.need(0)?;
+        // The room opens behind the link-layer header and the kernel takes the present one for the
+        // outer one; the 14 bytes of `ENCAP_L2` become the inner one. A longer inner layer-2
+        // length breaks segmentation of what we send.
+        let flags = u64::from(H::ROOM_FLAGS | BPF_F_ADJ_ROOM_FIXED_GSO)
+            | u64::from(BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH)
+            | ((size_of::<EthHeader>() as u64) << ENCAP_L2_SHIFT);
+        let room = size_of::<H>() as i32;
+        self.ctx.adjust_room(room, BPF_ADJ_ROOM_MAC, flags).map_err(|_| DropReason::NoRoom)?;
+        self.write(0, outer)?;
+        self.write(size_of::<H>(), &inner)
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: u32) -> Result<(), DropReason> {
+        // SAFETY: the helper takes the valid context and checks the length itself.
+        if unsafe { bpf_skb_change_tail(self.skb(), len, 0) } != 0 {
+            return Err(DropReason::NoRoom);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn fix_checksum(&mut self, at: usize, change: &Change) -> Result<(), DropReason> {
+        let mangled = if change.zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        // With size 0 the helper adds a difference. The pseudo-header's share is told apart, since
+        // a checksum that the hardware will complete covers only that.
+        for (difference, flags) in [(change.pseudo, u64::from(BPF_F_PSEUDO_HDR)), (change.segment, 0)] {
+            let difference = u64::from(checksum::fold(difference));
+            if difference != 0 {
+                self.ctx.l4_csum_replace(at, 0, difference, flags | mangled).map_err(|_| DropReason::Truncated)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.ctx.len()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: a field of the valid context.
+        unsafe { (*self.skb()).ifindex }
     }
 }
 
@@ -230,4 +336,19 @@ impl Packet for TcPacket<'_> {
 pub(crate) fn redirect(ifindex: u32) -> i64 {
     // SAFETY: the helper has no precondition.
     unsafe { bpf_redirect(ifindex, 0) }
+}
+
+/// Sends the packet out of an interface to the next hop that the routing table names, with the
+/// link-layer header the kernel makes for it. TC only.
+#[inline(always)]
+pub(crate) fn redirect_routed(ifindex: u32) -> i64 {
+    // SAFETY: a null next hop of length 0 asks for a route lookup.
+    unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) }
+}
+
+/// Jiffies since boot: costs no call, the verifier inlines it.
+#[inline(always)]
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_jiffies64() }
 }

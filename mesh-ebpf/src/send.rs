@@ -1,66 +1,166 @@
-//! Takes what a task sends: checks that it speaks for itself, and sends it to the task it is for.
-//! Reads `ENDPOINTS`, `NODES` and `NODE`.
+//! Takes what a task sends: checks that it speaks for itself, and sends it to the task, the service
+//! or the client it is for. Reads `ENDPOINTS` and `SERVICES`.
 
+use mesh_common::addr::Mac;
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::endpoint::{Endpoint, Link};
-use mesh_common::header::{UdpHeader, proto};
-use mesh_common::parse::{self, Bytes as _, ETH_LEN, Frame, Ip};
+use mesh_common::flow::{FlowKey, state};
+use mesh_common::header::{EthHeader, Ports, proto};
+use mesh_common::maglev;
+use mesh_common::node::NodeConfig;
+use mesh_common::parse::{self, Bytes as _, ETH_LEN, Transport};
+use mesh_common::service::ServiceKey;
 
-use crate::maps;
+use crate::conntrack::{self, Side};
+use crate::dial::Dial;
+use crate::local::{Origin, has_ports};
+use crate::maps::Found;
+use crate::nat::{self, End};
 use crate::packet::{Packet, TcPacket};
-use crate::verdict::Verdict;
-use crate::vxlan;
+use crate::refuse::Back;
+use crate::verdict::{Packed, Step, Verdict};
+use crate::{maps, vxlan};
 
-/// Longest headers looked at: Ethernet with a tag, IPv6, and the first bytes of the transport.
-const PULL: usize = ETH_LEN + 4 + 40 + 28;
+/// Longest headers looked at: Ethernet, IPv6 and TCP.
+const PULL: usize = ETH_LEN + 40 + 20;
 
-/// The frame, if its sender is who it says.
+/// Is the frame's sender who it says?
 #[inline(always)]
-pub(crate) fn admit(packet: &mut TcPacket<'_>, link: &Link) -> Result<Frame, DropReason> {
+pub(crate) fn admit(packet: &mut TcPacket<'_>, link: &Link) -> Result<(), DropReason> {
     packet.pull(PULL);
-    let frame = parse::frame(packet, 0)?;
-    if frame.eth.src != link.mac {
+    let source: Mac = packet.need(core::mem::offset_of!(EthHeader, src))?;
+    if source != link.mac {
         return Err(DropReason::SpoofedMac);
     }
-    Ok(frame)
+    Ok(())
 }
 
-/// Sends the frame to the task that its destination address names.
+/// Sends the frame where it is meant to go.
 #[inline(always)]
-pub(crate) fn to_endpoint(packet: &mut TcPacket<'_>, link: &Link, frame: &Frame) -> Result<Verdict, DropReason> {
-    let ip = parse::ip(packet, frame)?.ok_or(DropReason::UnknownProtocol)?;
-    if frame.eth.dst.is_group() {
+pub(crate) fn onward(packet: &mut TcPacket<'_>, link: &Link) -> Result<Verdict, DropReason> {
+    let dial = maps::dial_room()?;
+    match examine(packet, link, dial).step()? {
+        Step::Reply => reply(packet, link, dial).outcome(),
+        Step::Balance => dial.balance(packet),
+        _ => to_endpoint(packet, link, dial.eth.dst, peer_hash(dial)),
+    }
+}
+
+/// Reads the packet's headers into `dial` and says what it is.
+///
+/// A function of its own in the kernel too: see `verdict`.
+#[inline(never)]
+fn examine(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Packed {
+    Packed::of_step(step_of(packet, link, dial))
+}
+
+#[inline(always)]
+fn step_of(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Result<Step, DropReason> {
+    dial.eth = packet.need(0)?;
+    dial.ip = parse::ip(packet, &dial.eth, 0)?.ok_or(DropReason::UnknownProtocol)?;
+    if dial.eth.dst.is_group() {
         return Err(DropReason::GroupTraffic);
     }
-    if ip.src != link.addr4 && ip.src != link.addr6 {
+    if dial.ip.src != link.addr4 && dial.ip.src != link.addr6 {
         return Err(DropReason::SpoofedAddress);
     }
     let config = maps::node_config()?;
-    refuse_nested(packet, &ip, config.vxlan_port)?;
-    let endpoint = maps::endpoint(link.vni, frame.eth.dst).ok_or(DropReason::UnknownEndpoint)?;
+    let to_router = dial.eth.dst == Mac::ROUTER;
+    let Some(transport) = parse::transport(packet, &dial.ip)? else {
+        // No port leads to a service: another protocol, or a fragment.
+        dial.transport = Transport { ports: Ports { src: [0; 2], dst: [0; 2] }, tcp_flags: 0 };
+        return match (to_router, dial.ip.fragment) {
+            (false, _) => Ok(Step::Endpoint),
+            (true, true) => Err(DropReason::Fragment),
+            (true, false) => Err(DropReason::UnsupportedTransport),
+        };
+    };
+    dial.transport = transport;
+    if dial.ip.proto == proto::UDP && transport.ports.dst == config.vxlan_port {
+        // A task that speaks VXLAN to the overlay's own port wants to be taken for a node.
+        return Err(DropReason::Nested);
+    }
+    if let Some(flow) = reply_of(packet, config, dial) {
+        dial.flow = flow;
+        return Ok(Step::Reply);
+    }
+    if !to_router {
+        return Ok(Step::Endpoint);
+    }
+    dial.service = maps::service(&ServiceKey::vip(link.vni, dial.ip.dst)).ok_or(DropReason::NoRoute)?;
+    maps::count(Counter::Vip);
+    dial.vni = link.vni;
+    dial.origin = Origin { bits: 0, number: 0 };
+    dial.back = Back::Interface(packet.ifindex());
+    Ok(Step::Balance)
+}
+
+/// The flow that the packet answers, if it answers one of a service.
+#[inline(always)]
+fn reply_of(packet: &TcPacket<'_>, config: &NodeConfig, dial: &Dial) -> Option<Found> {
+    let Transport { ports, tcp_flags } = dial.transport;
+    let key = FlowKey {
+        client: dial.ip.dst,
+        ifindex: packet.ifindex(),
+        client_port: ports.dst,
+        task_port: ports.src,
+        proto: dial.ip.proto,
+    };
+    conntrack::find(&key, config.flow_mask, Side::Task, tcp_flags)
+}
+
+/// Gives a reply the address that was dialled as its source, and sends it the way its client is.
+///
+/// A function of its own in the kernel too: see `verdict`.
+#[inline(never)]
+fn reply(packet: &mut TcPacket<'_>, link: &Link, dial: &Dial) -> Packed {
+    Packed::new(translate(packet, link, dial, &dial.flow))
+}
+
+#[inline(always)]
+fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &Dial, flow: &Found) -> Result<Verdict, DropReason> {
+    let ip = &dial.ip;
+    let port = if has_ports(ip.proto) { Some(flow.dialled_port) } else { None };
+    nat::rewrite(packet, ip, End::Source, &flow.dialled, port)?;
+    maps::count(Counter::Reply);
+    let ether_type = dial.eth.ether_type;
+    if flow.state & state::HAIRPIN != 0 {
+        let own = if ip.src.is_v4() { link.addr4 } else { link.addr6 };
+        nat::rewrite(packet, ip, End::Destination, &own, None)?;
+        packet.write(0, &EthHeader { dst: link.mac, src: Mac::ROUTER, ether_type })?;
+        return Ok(Verdict::Redirect(packet.ifindex()));
+    }
+    if flow.state & state::PUBLISHED == 0 {
+        return to_endpoint(packet, link, dial.eth.dst, peer_hash(dial));
+    }
+    if flow.state & state::HERE != 0 {
+        return Ok(Verdict::Route(flow.origin));
+    }
+    let config = maps::node_config()?;
+    if flow.state & state::DIRECT != 0 {
+        return Ok(Verdict::Route(config.uplink));
+    }
+    packet.write(0, &EthHeader { dst: Mac::ROUTER, src: link.mac, ether_type })?;
+    vxlan::wrap(packet, flow.origin, config.ingress_vni, peer_hash(dial)).outcome()
+}
+
+/// The hash that both directions of a flow would share if the peer were its client.
+#[inline(always)]
+fn peer_hash(dial: &Dial) -> u32 {
+    let ports = dial.transport.ports;
+    maglev::Flow { client: dial.ip.dst, client_port: ports.dst, port: ports.src, proto: dial.ip.proto }.hash()
+}
+
+/// Sends the frame to the task of this link-layer address.
+#[inline(always)]
+fn to_endpoint(packet: &mut TcPacket<'_>, link: &Link, dst: Mac, hash: u32) -> Result<Verdict, DropReason> {
+    let endpoint = maps::endpoint(link.vni, dst).ok_or(DropReason::UnknownEndpoint)?;
     if endpoint.node == Endpoint::HERE {
         maps::count(Counter::Local);
         return Ok(Verdict::Redirect(endpoint.ifindex));
     }
-    let node = maps::node(endpoint.node).ok_or(DropReason::NoNeighbour)?;
-    if node.ifindex == 0 {
-        return Err(DropReason::NoNeighbour);
-    }
-    vxlan::wrap(packet, node, config.vxlan_port, link.vni)?;
+    let out = vxlan::wrap(packet, endpoint.node, link.vni, hash).outcome()?;
     maps::count(Counter::Encap);
-    Ok(Verdict::Redirect(node.ifindex))
-}
-
-/// A task that speaks VXLAN to the overlay's own port wants to be taken for a node.
-#[inline(always)]
-fn refuse_nested(packet: &TcPacket<'_>, ip: &Ip, vxlan_port: [u8; 2]) -> Result<(), DropReason> {
-    if ip.proto != proto::UDP || ip.fragment {
-        return Ok(());
-    }
-    let udp: UdpHeader = packet.need(ip.payload_at)?;
-    if udp.dst == vxlan_port {
-        return Err(DropReason::Nested);
-    }
-    Ok(())
+    Ok(out)
 }

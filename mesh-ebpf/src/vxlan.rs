@@ -3,41 +3,42 @@
 //! Reads `NODE`, `VTEPS`, `NETWORKS` and `NODES`. Never looks at endpoints: that is `deliver`'s and
 //! `send`'s part.
 
-use mesh_common::addr::{Addr, Mac};
+use mesh_common::addr::Mac;
 use mesh_common::checksum;
 use mesh_common::drop::DropReason;
 use mesh_common::header::{
     EthHeader, Ipv4Header, Ipv6Header, OuterV4, OuterV6, UdpHeader, VxlanHeader, ether_type, proto,
 };
 use mesh_common::node::{Node, NodeConfig, node_flag};
-use mesh_common::parse::{self, ETH_LEN, Frame};
+use mesh_common::parse::{ETH_LEN, Ip};
 
 use crate::maps;
-use crate::packet::{Packet, TcPacket};
+use crate::packet::Packet;
+use crate::verdict::{Packed, Verdict};
 
-/// A frame that another node sent us.
+/// Where a frame that another node sent us comes from.
+#[derive(Clone, Copy)]
 pub(crate) struct Tunnel {
     /// Its network.
     pub(crate) vni: u32,
+    /// Number of the node.
+    pub(crate) node: u32,
     /// Bytes in front of the inner frame.
     pub(crate) outer: usize,
-    /// The inner link layer.
-    pub(crate) inner: Frame,
-    /// Does it belong to a stream that gains from being coalesced?
-    pub(crate) bulk: bool,
 }
 
-/// Headers up to the inner network header, the longest case: IPv6 outer, one VLAN tag each.
-const PULL: usize = ETH_LEN + 4 + 40 + 8 + 8 + ETH_LEN + 4 + 40;
-
-/// The tunnel a frame came through; `None` if the frame is not for us.
+/// The tunnel a frame with this outer network header came through; `None` if it came through none of
+/// ours.
 #[inline(always)]
-pub(crate) fn recognise<P: Packet>(packet: &mut P, config: &NodeConfig) -> Result<Option<Tunnel>, DropReason> {
-    packet.pull(PULL);
-    let Some((source, at)) = vxlan_at(packet, config) else {
-        maps::count(mesh_common::counter::Counter::UnderlayPassed);
+pub(crate) fn recognise<P: Packet>(packet: &P, config: &NodeConfig, outer: &Ip) -> Result<Option<Tunnel>, DropReason> {
+    if outer.proto != proto::UDP || outer.fragment || outer.dst != config.vtep {
         return Ok(None);
-    };
+    }
+    let Some(udp) = packet.read::<UdpHeader>(outer.payload_at) else { return Ok(None) };
+    if udp.dst != config.vxlan_port {
+        return Ok(None);
+    }
+    let at = outer.payload_at + size_of::<UdpHeader>();
     let header: VxlanHeader = packet.need(at)?;
     // RFC 7348 section 5: a VXLAN packet with the I flag unset is not valid.
     let vni = header.network().ok_or(DropReason::Malformed)?;
@@ -47,30 +48,8 @@ pub(crate) fn recognise<P: Packet>(packet: &mut P, config: &NodeConfig) -> Resul
         }
         return Err(DropReason::UnknownVni);
     }
-    maps::vtep(source).ok_or(DropReason::UnknownVtep)?;
-    let outer = at + size_of::<VxlanHeader>();
-    let inner = parse::frame(packet, outer)?;
-    let bulk = match parse::ip(packet, &inner)? {
-        Some(ip) => ip.proto == proto::TCP,
-        None => false,
-    };
-    Ok(Some(Tunnel { vni, outer, inner, bulk }))
-}
-
-/// Who sent it and where its VXLAN header starts, if this is UDP to our VXLAN port and address.
-/// Anything odd on the way is not ours to judge: the host's stack does.
-#[inline(always)]
-fn vxlan_at<P: Packet>(packet: &P, config: &NodeConfig) -> Option<(Addr, usize)> {
-    let frame = parse::frame(packet, 0).ok()?;
-    let ip = parse::ip(packet, &frame).ok()??;
-    if ip.proto != proto::UDP || ip.fragment || ip.dst != config.vtep {
-        return None;
-    }
-    let udp: UdpHeader = packet.read(ip.payload_at)?;
-    if udp.dst != config.vxlan_port {
-        return None;
-    }
-    Some((ip.src, ip.payload_at + size_of::<UdpHeader>()))
+    let node = maps::vtep(outer.src).ok_or(DropReason::UnknownVtep)?;
+    Ok(Some(Tunnel { vni, node, outer: at + size_of::<VxlanHeader>() }))
 }
 
 /// RFC 9293, RFC 7348 section 5: an ephemeral source port that differs by inner flow, so that
@@ -80,21 +59,33 @@ fn source_port(hash: u32) -> [u8; 2] {
     (((hash ^ (hash >> 16)) as u16) | 0xc000).to_be_bytes()
 }
 
-/// Hops a tunnel packet may take. RFC 1700's default.
-const TTL: u8 = 64;
+/// Hops a packet of ours may take (RFC 1700).
+pub(crate) const TTL: u8 = 64;
 
-/// Puts the frame into a tunnel to `node`.
+/// Puts the frame into a tunnel to a node, on a network; `hash` is of its flow.
+///
+/// A function of its own in the kernel too: see `verdict`.
+#[inline(never)]
+pub(crate) fn wrap<P: Packet>(packet: &mut P, node: u32, vni: u32, hash: u32) -> Packed {
+    Packed::new(put_outer(packet, node, vni, hash))
+}
+
 #[inline(always)]
-pub(crate) fn wrap(packet: &mut TcPacket<'_>, node: &Node, port: [u8; 2], vni: u32) -> Result<(), DropReason> {
-    let inner_len = packet.len();
-    let hash = packet.flow_hash();
-    if node.vtep.is_v4() {
-        let len = (inner_len as usize + size_of::<OuterV4>() - ETH_LEN) as u16;
-        packet.wrap(&outer_v4(node, port, vni, hash, len))
-    } else {
-        let len = (inner_len as usize + size_of::<OuterV6>() - ETH_LEN - size_of::<Ipv6Header>()) as u16;
-        packet.wrap(&outer_v6(node, port, vni, hash, len))
+fn put_outer<P: Packet>(packet: &mut P, node: u32, vni: u32, hash: u32) -> Result<Verdict, DropReason> {
+    let port = maps::node_config()?.vxlan_port;
+    let node = maps::node(node).ok_or(DropReason::NoNeighbour)?;
+    if node.ifindex == 0 {
+        return Err(DropReason::NoNeighbour);
     }
+    let inner_len = packet.len() as usize;
+    if node.vtep.is_v4() {
+        let len = (inner_len + size_of::<OuterV4>() - ETH_LEN) as u16;
+        packet.wrap(&outer_v4(node, port, vni, hash, len))?;
+    } else {
+        let len = (inner_len + size_of::<OuterV6>() - ETH_LEN - size_of::<Ipv6Header>()) as u16;
+        packet.wrap(&outer_v6(node, port, vni, hash, len))?;
+    }
+    Ok(Verdict::Redirect(node.ifindex))
 }
 
 #[inline(always)]
@@ -116,7 +107,7 @@ fn outer_v4(node: &Node, port: [u8; 2], vni: u32, hash: u32, total_len: u16) -> 
         src: node.source.low4(),
         dst: node.vtep.low4(),
     };
-    ip.checksum = ipv4_checksum(&ip);
+    ip.checksum = checksum::finish(checksum::ipv4(&ip));
     OuterV4 {
         eth: eth(node.next_hop, node.source_mac, ether_type::IPV4),
         ip,
@@ -152,18 +143,4 @@ fn outer_v6(node: &Node, port: [u8; 2], vni: u32, hash: u32, payload_len: u16) -
         },
         vxlan: VxlanHeader::new(vni),
     }
-}
-
-#[inline(always)]
-fn ipv4_checksum(ip: &Ipv4Header) -> [u8; 2] {
-    let word = |a: u8, b: u8| u64::from(u16::from_ne_bytes([a, b]));
-    let sum = word(ip.version_ihl, ip.tos)
-        + word(ip.total_len[0], ip.total_len[1])
-        + word(ip.fragment[0], ip.fragment[1])
-        + word(ip.ttl, ip.proto)
-        + word(ip.src[0], ip.src[1])
-        + word(ip.src[2], ip.src[3])
-        + word(ip.dst[0], ip.dst[1])
-        + word(ip.dst[2], ip.dst[3]);
-    (!checksum::fold(sum)).to_ne_bytes()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use mesh_common::addr::{Addr, Mac};
+use mesh_common::header::proto;
 use mesh_common::limits;
 use serde::Deserialize;
 
@@ -20,6 +21,9 @@ pub struct Desired {
     /// The networks this node has a part in.
     #[serde(default)]
     pub networks: Vec<Network>,
+    /// The services of those networks.
+    #[serde(default)]
+    pub services: Vec<Service>,
     /// The tasks in those networks, wherever they run.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
@@ -38,6 +42,18 @@ pub struct ThisNode {
     /// UDP port of VXLAN, the same on all nodes.
     #[serde(default = "default_vxlan_port")]
     pub vxlan_port: u16,
+    /// Network that published ports travel on between nodes; the same on all nodes.
+    pub ingress_vni: Option<u32>,
+    /// Addresses that published ports answer on; the VTEP address if left out.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+}
+
+impl ThisNode {
+    /// Addresses that published ports answer on.
+    pub fn published_on(&self) -> &[IpAddr] {
+        if self.addresses.is_empty() { std::slice::from_ref(&self.vtep) } else { &self.addresses }
+    }
 }
 
 /// Another member node.
@@ -61,6 +77,76 @@ pub struct Network {
     /// Largest IP packet of its tasks, bytes.
     #[serde(default = "default_mtu")]
     pub mtu: u32,
+    /// Addresses its tasks know as the way out: at most one of each family.
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
+}
+
+/// A service: tasks behind one name, in one network.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name; endpoints refer to it.
+    pub name: String,
+    /// Name of the network its tasks are in.
+    pub network: String,
+    /// Its virtual addresses there: at most one of each family.
+    #[serde(default)]
+    pub vips: Vec<IpAddr>,
+    /// Its published ports.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// How replies to clients outside leave.
+    #[serde(default)]
+    pub return_path: ReturnPath,
+    /// Do all flows of a client go to one task?
+    #[serde(default)]
+    pub client_affinity: bool,
+}
+
+/// A published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// TCP or UDP.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The port on every node.
+    pub published: u16,
+    /// The port the tasks listen on.
+    pub target: u16,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// RFC 9293.
+    #[default]
+    Tcp,
+    /// RFC 768.
+    Udp,
+}
+
+impl Protocol {
+    /// As packets and keys spell it.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => proto::TCP,
+            Self::Udp => proto::UDP,
+        }
+    }
+}
+
+/// How replies to clients outside leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReturnPath {
+    /// Back through the node that was dialled.
+    #[default]
+    Tunnel,
+    /// By the task's node itself, with the address dialled as source.
+    Direct,
 }
 
 /// A task's place in a network.
@@ -78,6 +164,11 @@ pub struct Endpoint {
     pub mac: Mac,
     /// Its addresses: at most one of each family.
     pub addresses: Vec<IpAddr>,
+    /// The service it is a task of.
+    pub service: Option<String>,
+    /// Does it only finish what it has begun? New flows go to others then.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// IANA's port for VXLAN (RFC 7348 section 8).
@@ -112,6 +203,7 @@ impl Desired {
     pub fn check(&self) -> Result<(), Wrong> {
         self.check_nodes()?;
         self.check_networks()?;
+        self.check_services()?;
         self.check_endpoints()
     }
 
@@ -175,9 +267,41 @@ impl Desired {
         Ok(())
     }
 
+    fn check_services(&self) -> Result<(), Wrong> {
+        let (mut names, mut vips, mut ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (index, service) in self.services.iter().enumerate() {
+            let wrong = |field, problem| Wrong { section: "services", index: Some(index), field, problem };
+            if !names.insert(&service.name) {
+                return Err(wrong("name", format!("{:?} is the name of another service too", service.name)));
+            }
+            if !self.networks.iter().any(|network| network.name == service.network) {
+                return Err(wrong("network", format!("there is no network {:?}", service.network)));
+            }
+            for vip in &service.vips {
+                if !vips.insert((service.network.as_str(), *vip)) {
+                    return Err(wrong("vips", format!("{vip} is a VIP of another service too")));
+                }
+            }
+            for port in &service.ports {
+                if port.published == 0 || port.target == 0 {
+                    return Err(wrong("ports", "a port must not be 0".to_owned()));
+                }
+                if !ports.insert((port.protocol, port.published)) {
+                    return Err(wrong("ports", format!("{} is published by another service too", port.published)));
+                }
+            }
+            if !service.ports.is_empty() && self.node.ingress_vni.is_none() {
+                return Err(wrong("ports", "published ports need node.ingress_vni".to_owned()));
+            }
+        }
+        let keys = vips.len() + ports.len() * (self.node.published_on().len() + 2);
+        limit("services", keys, limits::SERVICES)
+    }
+
     fn check_endpoints(&self) -> Result<(), Wrong> {
         limit("endpoints", self.endpoints.len(), limits::ENDPOINTS)?;
         let networks: BTreeSet<_> = self.networks.iter().map(|network| network.name.as_str()).collect();
+        let mut published = BTreeSet::new();
         let (mut macs, mut addresses, mut links) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             let wrong = |field, problem| Wrong { section: "endpoints", index: Some(index), field, problem };
@@ -196,8 +320,19 @@ impl Desired {
                 }
                 _ => {}
             }
-            if endpoint.mac.is_group() || endpoint.mac == Mac::ZERO {
-                return Err(wrong("mac", "must be a unicast address".to_owned()));
+            if endpoint.mac.is_group() || endpoint.mac == Mac::ZERO || endpoint.mac == Mac::ROUTER {
+                return Err(wrong("mac", "must be a unicast address, and not the router's".to_owned()));
+            }
+            if let Some(name) = &endpoint.service {
+                let Some(service) = self.services.iter().find(|service| service.name == *name) else {
+                    return Err(wrong("service", format!("there is no service {name:?}")));
+                };
+                if service.network != endpoint.network {
+                    return Err(wrong("service", format!("{name:?} is in network {:?}", service.network)));
+                }
+                if !service.ports.is_empty() && !published.insert(endpoint.mac) {
+                    return Err(wrong("mac", "is that of another task with published ports too".to_owned()));
+                }
             }
             if !macs.insert((network, endpoint.mac)) {
                 return Err(wrong("mac", "is the address of another task of the network too".to_owned()));

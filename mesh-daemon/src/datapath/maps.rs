@@ -5,17 +5,21 @@ use std::path::PathBuf;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
-use mesh_common::abi::{Record, Value};
+use mesh_common::abi::{Field, Record, Value};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
+use mesh_common::flow::{Flow, FlowSet};
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
+use mesh_common::service::{Backend, Service, ServiceKey, Slot};
 
 use super::Pins;
 use super::tables::{Change, Edit, Tables, for_each_table};
 
 /// The maps of what is counted.
 pub const COUNTERS: &str = "COUNTERS";
+/// The map of tracked connections.
+pub const FLOWS: &str = "FLOWS";
 /// The map of what is dropped.
 pub const DROPS: &str = "DROPS";
 
@@ -86,9 +90,19 @@ trait Table<K, V> {
     fn put(&mut self, key: K, value: V) -> Result<(), MapError>;
     fn remove(&mut self, key: K) -> Result<(), MapError>;
     fn read(&self) -> Result<BTreeMap<K, V>, MapError>;
+    fn dump(&self, visit: Visit<'_>) -> Result<(), MapError>;
 }
 
-impl<K: Pod + Ord, V: Pod> Table<K, V> for HashMap<MapData, K, V> {
+/// Called with key and value of each element.
+type Visit<'a> = &'a mut dyn FnMut(&dyn Record, &dyn Record);
+
+fn show<K: Field, V: Field>(table: &BTreeMap<K, V>, visit: Visit<'_>) {
+    for (key, value) in table {
+        visit(&Cell("index", key), &Cell("value", value));
+    }
+}
+
+impl<K: Pod + Ord + Field, V: Pod + Field> Table<K, V> for HashMap<MapData, K, V> {
     fn put(&mut self, key: K, value: V) -> Result<(), MapError> {
         self.insert(key, value, 0)
     }
@@ -103,9 +117,14 @@ impl<K: Pod + Ord, V: Pod> Table<K, V> for HashMap<MapData, K, V> {
     fn read(&self) -> Result<BTreeMap<K, V>, MapError> {
         self.iter().collect()
     }
+
+    fn dump(&self, visit: Visit<'_>) -> Result<(), MapError> {
+        show(&self.read()?, visit);
+        Ok(())
+    }
 }
 
-impl<V: Pod + Default + PartialEq> Table<u32, V> for Array<MapData, V> {
+impl<V: Pod + Default + PartialEq + Field> Table<u32, V> for Array<MapData, V> {
     fn put(&mut self, key: u32, value: V) -> Result<(), MapError> {
         self.set(key, value, 0)
     }
@@ -124,11 +143,60 @@ impl<V: Pod + Default + PartialEq> Table<u32, V> for Array<MapData, V> {
         }
         Ok(table)
     }
+
+    fn dump(&self, visit: Visit<'_>) -> Result<(), MapError> {
+        show(&self.read()?, visit);
+        Ok(())
+    }
+}
+
+/// An array used in runs of elements.
+struct Regions {
+    array: Array<MapData, Slot>,
+}
+
+impl TryFrom<Map> for Regions {
+    type Error = MapError;
+
+    fn try_from(map: Map) -> Result<Self, MapError> {
+        Ok(Self { array: map.try_into()? })
+    }
+}
+
+impl Regions {
+    /// The run that a service names.
+    fn run(&self, service: &Service) -> Result<Vec<Slot>, MapError> {
+        (service.slots_at..service.slots_at + service.slots).map(|index| self.array.get(&index, 0)).collect()
+    }
+}
+
+impl Table<u32, Vec<Slot>> for Regions {
+    /// Slot by slot: each is one word for a reader, and a table that is half new is as good as one
+    /// that is new, since every slot stands for flows of its own.
+    fn put(&mut self, key: u32, value: Vec<Slot>) -> Result<(), MapError> {
+        (key..).zip(value).try_for_each(|(index, slot)| self.array.set(index, slot, 0))
+    }
+
+    /// No service names the run any more: what is in it does not matter.
+    fn remove(&mut self, _: u32) -> Result<(), MapError> {
+        Ok(())
+    }
+
+    /// What a run is only `SERVICES` knows: see `Maps::tables`.
+    fn read(&self) -> Result<BTreeMap<u32, Vec<Slot>>, MapError> {
+        Ok(BTreeMap::new())
+    }
+
+    /// `Maps::dump` shows the runs that services name.
+    fn dump(&self, _: Visit<'_>) -> Result<(), MapError> {
+        Ok(())
+    }
 }
 
 /// The element type of a table of this kind.
 macro_rules! handle {
     (Array<$key:ty, $value:ty>) => { Array<MapData, $value> };
+    (Regions<$key:ty, $value:ty>) => { Regions };
     (Hash<$key:ty, $value:ty>) => { HashMap<MapData, $key, $value> };
 }
 
@@ -137,17 +205,19 @@ macro_rules! define {
         /// Every map, open.
         pub struct Maps {
             $( $field: handle!($kind<$key, $value>), )*
+            flows: Array<MapData, FlowSet>,
             counters: PerCpuArray<MapData, u64>,
             drops: PerCpuArray<MapData, u64>,
         }
 
         /// The names of all maps.
-        pub const NAMES: &[&str] = &[ $( $name, )* COUNTERS, DROPS ];
+        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, COUNTERS, DROPS ];
 
         impl Maps {
             fn build(mut take: impl FnMut(&'static str) -> Result<Map, MapsError>) -> Result<Self, MapsError> {
                 Ok(Self {
                     $( $field: typed(take($name)?, $name)?, )*
+                    flows: typed(take(FLOWS)?, FLOWS)?,
                     counters: typed(take(COUNTERS)?, COUNTERS)?,
                     drops: typed(take(DROPS)?, DROPS)?,
                 })
@@ -158,9 +228,14 @@ macro_rules! define {
             /// # Errors
             /// One of them cannot be read.
             pub fn tables(&self) -> Result<Tables, MapsError> {
-                Ok(Tables {
+                let mut tables = Tables {
                     $( $field: Table::read(&self.$field).map_err(|source| MapsError::Read { name: $name, source })?, )*
-                })
+                };
+                for service in tables.services.values() {
+                    let run = self.slots.run(service).map_err(|source| MapsError::Read { name: "SLOTS", source })?;
+                    tables.slots.insert(service.slots_at, run);
+                }
+                Ok(tables)
             }
 
             /// Makes one change.
@@ -182,14 +257,12 @@ macro_rules! define {
             ///
             /// # Errors
             /// There is no such map, or it cannot be read.
-            pub fn dump(&self, name: &str, visit: &mut dyn FnMut(&dyn Record, &dyn Record)) -> Result<(), MapsError> {
+            pub fn dump(&self, name: &str, visit: Visit<'_>) -> Result<(), MapsError> {
                 match name {
+                    "SLOTS" => self.dump_slots(visit)?,
+                    FLOWS => self.dump_flows(visit)?,
                     $(
-                        $name => for (key, value) in
-                            Table::read(&self.$field).map_err(|source| MapsError::Read { name: $name, source })?
-                        {
-                            visit(&Cell("index", &key), &Cell("value", &value));
-                        },
+                        $name => Table::dump(&self.$field, visit).map_err(|source| MapsError::Read { name: $name, source })?,
                     )*
                     COUNTERS => for (counter, count) in self.counters()? {
                         visit(&Named(counter.name()), &Count { count, meaning: counter.describe() });
@@ -225,6 +298,41 @@ impl Maps {
             let open = |source| MapsError::Open { path: path.clone(), source };
             Map::from_map_data(MapData::from_pin(&path).map_err(open)?).map_err(open)
         })
+    }
+
+    fn dump_slots(&self, visit: Visit<'_>) -> Result<(), MapsError> {
+        for (first, run) in self.tables()?.slots {
+            for (index, slot) in (first..).zip(run) {
+                visit(&Cell("index", &index), &slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn dump_flows(&self, visit: Visit<'_>) -> Result<(), MapsError> {
+        for (place, flow) in self.flows()? {
+            visit(&Cell("index", &place), &flow);
+        }
+        Ok(())
+    }
+
+    /// The number of sets of flows.
+    pub fn flow_sets(&self) -> u32 {
+        self.flows.len()
+    }
+
+    /// The flows tracked, with the number of their place.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn flows(&self) -> Result<Vec<(u32, Flow)>, MapsError> {
+        let mut flows = Vec::new();
+        for index in 0..self.flows.len() {
+            let set = self.flows.get(&index, 0).map_err(|source| MapsError::Read { name: FLOWS, source })?;
+            let places = (index * set.flows.len() as u32..).zip(set.flows);
+            flows.extend(places.filter(|(_, flow)| flow.proto != 0));
+        }
+        Ok(flows)
     }
 
     /// What was counted since the maps were made, over all CPUs.
@@ -265,7 +373,7 @@ fn typed<T: TryFrom<Map, Error = MapError>>(map: Map, name: &'static str) -> Res
 /// A key or value as a record: a struct shows its own fields, a number gets a name.
 struct Cell<'a, T>(&'static str, &'a T);
 
-impl<T: mesh_common::abi::Field> Record for Cell<'_, T> {
+impl<T: Field> Record for Cell<'_, T> {
     fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Value<'a>)) {
         match self.1.value() {
             Value::Record(record) => record.visit(visit),

@@ -13,6 +13,7 @@ pub mod desired;
 pub mod facts;
 pub mod file;
 pub mod loader;
+pub mod maglev;
 pub mod maps;
 pub mod pins;
 pub mod preflight;

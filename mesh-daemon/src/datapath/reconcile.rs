@@ -109,13 +109,13 @@ impl Datapath {
 
     /// Maps before attachments: a program never runs on tables that know nothing of its interface.
     fn apply(&mut self, desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
-        let (tables, waiting) = render(desired, facts, &self.tables);
+        let (tables, waiting) = render(desired, facts, self.maps.flow_sets(), &self.tables);
         let changes = plan(&self.tables, &tables);
         if !changes.is_empty() {
             info!(changes = changes.len(), endpoints = tables.endpoints.len(), "maps change");
         }
         for change in changes {
-            self.maps.apply(change)?;
+            self.maps.apply(change.clone())?;
             self.tables.apply(change);
         }
         self.report(waiting);

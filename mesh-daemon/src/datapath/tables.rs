@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
+use mesh_common::service::{Backend, Service, ServiceKey, Slot};
 
 /// One step from a table to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit<K, V> {
     /// Write the element, new or not.
     Put(K, V),
@@ -21,12 +22,17 @@ pub enum Edit<K, V> {
 /// Calls `$then!` with the list of configuration maps: variant, field, kind, key, value, kernel
 /// name, capacity.
 ///
+/// `Regions` is an array of which runs of elements, one a service, are written as one.
+///
 /// The order is the order of writing: what others refer to comes first. Removal goes backwards.
 macro_rules! for_each_table {
     ($then:ident) => {
         $then! {
             (Nodes, nodes, Array<u32, Node>, "NODES", mesh_common::limits::NODES),
             (Vteps, vteps, Hash<VtepKey, u32>, "VTEPS", mesh_common::limits::NODES),
+            (Backends, backends, Array<u32, Backend>, "BACKENDS", mesh_common::limits::BACKENDS),
+            (Slots, slots, Regions<u32, Vec<Slot>>, "SLOTS", mesh_common::limits::SLOTS),
+            (Services, services, Hash<ServiceKey, Service>, "SERVICES", mesh_common::limits::SERVICES),
             (Networks, networks, Hash<u32, Network>, "NETWORKS", mesh_common::limits::NETWORKS),
             (Endpoints, endpoints, Hash<EndpointKey, Endpoint>, "ENDPOINTS", mesh_common::limits::ENDPOINTS),
             (Neighbours, neighbours, Hash<NeighbourKey, Neighbour>, "NEIGHBOURS", mesh_common::limits::NEIGHBOURS),
@@ -49,7 +55,7 @@ macro_rules! define {
         }
 
         /// One write to one map.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Change {
             $(
                 #[doc = concat!("To `", $name, "`.")]
@@ -89,9 +95,11 @@ macro_rules! define {
 }
 for_each_table!(define);
 
-fn difference<K: Ord + Copy, V: PartialEq + Copy>(from: &BTreeMap<K, V>, to: &BTreeMap<K, V>) -> Vec<Edit<K, V>> {
-    let puts =
-        to.iter().filter(|(key, value)| from.get(key) != Some(value)).map(|(key, value)| Edit::Put(*key, *value));
+fn difference<K: Ord + Copy, V: PartialEq + Clone>(from: &BTreeMap<K, V>, to: &BTreeMap<K, V>) -> Vec<Edit<K, V>> {
+    let puts = to
+        .iter()
+        .filter(|(key, value)| from.get(key) != Some(value))
+        .map(|(key, value)| Edit::Put(*key, value.clone()));
     let removals = from.keys().filter(|key| !to.contains_key(key)).map(|key| Edit::Remove(*key));
     puts.chain(removals).collect()
 }

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use mesh_common::ABI_VERSION;
-use mesh_common::addr::Addr;
+use mesh_common::addr::{Addr, Mac};
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
 
 use super::desired::{self, Desired, addr};
 use super::facts::Facts;
 use super::tables::Tables;
+
+mod services;
 
 /// Something that should be and cannot be yet. It is tried again when the facts change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,12 +39,13 @@ pub enum Waiting {
 ///
 /// `before` are the tables in force: nodes keep the numbers they have there, so that an entry that
 /// names one never means another for a moment.
-pub fn render(desired: &Desired, facts: &Facts, before: &Tables) -> (Tables, Vec<Waiting>) {
+pub fn render(desired: &Desired, facts: &Facts, flow_sets: u32, before: &Tables) -> (Tables, Vec<Waiting>) {
     let mut tables = Tables::default();
     let mut waiting = Vec::new();
     let numbers = number_nodes(desired, before);
     render_nodes(desired, facts, &numbers, &mut tables, &mut waiting);
-    render_endpoints(desired, facts, &numbers, &mut tables, &mut waiting);
+    render_endpoints(desired, facts, &numbers, before, &mut tables, &mut waiting);
+    services::render(desired, before, &mut tables);
     tables.config.insert(
         0,
         NodeConfig {
@@ -50,6 +53,9 @@ pub fn render(desired: &Desired, facts: &Facts, before: &Tables) -> (Tables, Vec
             vxlan_port: desired.node.vxlan_port.to_be_bytes(),
             flags: 0,
             version: ABI_VERSION,
+            ingress_vni: desired.node.ingress_vni.unwrap_or(0),
+            flow_mask: flow_sets - 1,
+            uplink: desired.node.uplinks.first().and_then(|name| facts.interfaces.get(name)).map_or(0, |i| i.ifindex),
         },
     );
     (tables, waiting)
@@ -69,6 +75,9 @@ fn number_nodes<'a>(desired: &'a Desired, before: &Tables) -> BTreeMap<&'a str, 
     }
     numbers
 }
+
+/// Ethernet's 1500 bytes less 50 of VXLAN over IPv4.
+const INGRESS_MTU: u32 = 1450;
 
 fn render_nodes(
     desired: &Desired,
@@ -91,8 +100,15 @@ fn render_nodes(
         }
         tables.nodes.insert(number, node);
     }
+    if let Some(vni) = desired.node.ingress_vni {
+        tables.networks.insert(vni, Network { mtu: INGRESS_MTU });
+    }
     for network in &desired.networks {
         tables.networks.insert(network.vni, Network { mtu: network.mtu });
+        for gateway in &network.gateways {
+            let key = NeighbourKey { addr: addr(*gateway), vni: network.vni };
+            tables.neighbours.insert(key, Neighbour { mac: Mac::ROUTER, pad: [0; 2] });
+        }
     }
 }
 
@@ -100,13 +116,22 @@ fn render_endpoints(
     desired: &Desired,
     facts: &Facts,
     numbers: &BTreeMap<&str, u32>,
+    before: &Tables,
     tables: &mut Tables,
     waiting: &mut Vec<Waiting>,
 ) {
+    let backends = services::number_backends(desired, before);
     let vnis: BTreeMap<_, _> = desired.networks.iter().map(|network| (network.name.as_str(), network.vni)).collect();
     for endpoint in &desired.endpoints {
         let vni = vnis[endpoint.network.as_str()];
-        let mut value = Endpoint { node: numbers[endpoint.node.as_str()], ifindex: 0 };
+        let key = EndpointKey::new(vni, endpoint.mac);
+        let mut value = Endpoint {
+            node: numbers[endpoint.node.as_str()],
+            ifindex: 0,
+            addr4: addr_of(endpoint, true).low4(),
+            backend: backends.get(&key).copied().unwrap_or(0),
+            addr6: addr_of(endpoint, false),
+        };
         if let Some(link) = &endpoint.link {
             let Some(interface) = facts.interfaces.get(link) else {
                 waiting.push(Waiting::Link { link: link.clone(), network: endpoint.network.clone() });
@@ -115,7 +140,7 @@ fn render_endpoints(
             value.ifindex = interface.ifindex;
             tables.links.insert(interface.ifindex, link_of(endpoint, vni));
         }
-        tables.endpoints.insert(EndpointKey::new(vni, endpoint.mac), value);
+        tables.endpoints.insert(key, value);
         for ip in &endpoint.addresses {
             let key = NeighbourKey { addr: addr(*ip), vni };
             tables.neighbours.insert(key, Neighbour { mac: endpoint.mac, pad: [0; 2] });
@@ -123,9 +148,14 @@ fn render_endpoints(
     }
 }
 
+/// The endpoint's address of a family, or zero.
+fn addr_of(endpoint: &desired::Endpoint, v4: bool) -> Addr {
+    endpoint.addresses.iter().find(|ip| ip.is_ipv4() == v4).map_or(Addr::ZERO, |ip| addr(*ip))
+}
+
 fn link_of(endpoint: &desired::Endpoint, vni: u32) -> Link {
-    let of_family = |v4| endpoint.addresses.iter().find(|ip| ip.is_ipv4() == v4).map_or(Addr::ZERO, |ip| addr(*ip));
-    Link { vni, mac: endpoint.mac, pad: [0; 2], addr4: of_family(true), addr6: of_family(false) }
+    let (addr4, addr6) = (addr_of(endpoint, true), addr_of(endpoint, false));
+    Link { vni, mac: endpoint.mac, pad: [0; 2], addr4, addr6 }
 }
 
 #[cfg(test)]

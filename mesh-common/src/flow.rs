@@ -1,0 +1,163 @@
+//! A tracked connection, on the node of its backend only: which address was dialled, so that
+//! replies can be given it as their source, and where the reply has to go.
+//!
+//! `FLOWS` is an array of sets of eight. A flow lives in the one set its key hashes to; the array
+//! is meant to be at most a quarter full, and when a set is full anyhow the flow that is missed
+//! least makes room: a closed one, then one that never got an answer, then the one idle longest.
+
+use crate::addr::Addr;
+use crate::maglev::{finish, mix};
+
+/// Flows in a set: a set is eight cache lines.
+pub const WAYS: usize = 8;
+
+shared! {
+    /// One flow: one cache line.
+    pub struct Flow {
+        /// The other end, as the task sees it.
+        pub client: Addr,
+        /// What the client dialled.
+        pub dialled: Addr,
+        /// Host side of the task's link: the task's identity on this node.
+        pub ifindex: u32,
+        /// The client's port; the identifier of an ICMP echo.
+        pub client_port: [u8; 2],
+        /// The task's port; the identifier of an ICMP echo.
+        pub task_port: [u8; 2],
+        /// Port dialled.
+        pub dialled_port: [u8; 2],
+        /// Protocol; 0 marks an empty place.
+        pub proto: u8,
+        /// Bits of [`state`].
+        pub state: u8,
+        /// Where replies go: the number of the node that was dialled, or the interface the client
+        /// is behind if [`state::HERE`].
+        pub origin: u32,
+        /// When it was last seen, in [`TICK`]s.
+        pub seen: u32,
+        /// The backend, for the count of live flows.
+        pub backend: u32,
+        /// Odd while somebody writes; moves with every new owner of the place. 64 bits: BPF has no
+        /// narrower atomics.
+        pub sequence: u64,
+    }
+
+    /// Element of `FLOWS`.
+    pub struct FlowSet {
+        /// Its places.
+        pub flows: [Flow; WAYS],
+    }
+}
+
+const _: () = assert!(size_of::<Flow>() == 64);
+// `FlowKey::words` is compared with these as they lie.
+const _: () = assert!(core::mem::offset_of!(Flow, client) == 0);
+const _: () = assert!(core::mem::offset_of!(Flow, ifindex) == 8 * IFINDEX_AND_PORTS);
+const _: () = assert!(core::mem::offset_of!(Flow, client_port) == 8 * IFINDEX_AND_PORTS + 4);
+const _: () = assert!(core::mem::offset_of!(Flow, task_port) == 8 * IFINDEX_AND_PORTS + 6);
+const _: () = assert!(size_of::<FlowSet>() == 512);
+
+/// Which word of a [`Flow`] holds the interface and both ports.
+pub const IFINDEX_AND_PORTS: usize = 4;
+
+/// A set shows how many of its places are taken.
+impl crate::abi::Field for [Flow; WAYS] {
+    fn value(&self) -> crate::abi::Value<'_> {
+        crate::abi::Value::Number(self.iter().filter(|flow| flow.proto != 0).count() as u64)
+    }
+}
+
+/// Jiffies per unit of [`Flow::seen`], as a shift: between 0.26 s and 2.6 s, by the kernel's HZ.
+pub const TICK: u32 = 8;
+
+/// Bits of [`Flow::state`].
+pub mod state {
+    /// The task has answered.
+    pub const ANSWERED: u8 = 1;
+    /// The client said it is done (TCP FIN).
+    pub const CLIENT_DONE: u8 = 2;
+    /// The task said it is done (TCP FIN).
+    pub const TASK_DONE: u8 = 4;
+    /// Either end reset it.
+    pub const RESET: u8 = 8;
+    /// It came through a published port.
+    pub const PUBLISHED: u8 = 16;
+    /// This node was dialled.
+    pub const HERE: u8 = 32;
+    /// Replies leave by this node's own uplink.
+    pub const DIRECT: u8 = 64;
+    /// The task dialled itself.
+    pub const HAIRPIN: u8 = 128;
+}
+
+/// What finds a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowKey {
+    /// The other end.
+    pub client: Addr,
+    /// Host side of the task's link.
+    pub ifindex: u32,
+    /// The client's port.
+    pub client_port: [u8; 2],
+    /// The task's port.
+    pub task_port: [u8; 2],
+    /// Protocol, never 0.
+    pub proto: u8,
+}
+
+impl FlowKey {
+    /// Which set it lives in, for a table of `mask + 1` sets.
+    #[inline(always)]
+    pub const fn set(&self, mask: u32) -> u32 {
+        let words = self.client.words();
+        let ports =
+            u32::from_be_bytes([self.client_port[0], self.client_port[1], self.task_port[0], self.task_port[1]]);
+        let addr = mix(mix(mix(mix(0x666c_6f77, words[0]), words[1]), words[2]), words[3]);
+        finish(mix(mix(mix(addr, ports), self.ifindex), self.proto as u32)) & mask
+    }
+
+    /// The key as three words of a [`Flow`]: the client, and the interface with both ports.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 3] {
+        let words = self.client.words();
+        let (i, client, task) = (self.ifindex.to_ne_bytes(), self.client_port, self.task_port);
+        [
+            join(words[0], words[1]),
+            join(words[2], words[3]),
+            u64::from_ne_bytes([i[0], i[1], i[2], i[3], client[0], client[1], task[0], task[1]]),
+        ]
+    }
+}
+
+/// Two words as they lie one behind the other in memory.
+#[inline(always)]
+const fn join(first: u32, second: u32) -> u64 {
+    let (a, b) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u64::from_ne_bytes([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
+}
+
+/// How little the flow in a place would be missed at `now`: an empty place most of all. From
+/// [`CLOSED`] on the flow is over. Never 0.
+///
+/// Arithmetic instead of branches: the verifier would follow every way through a set of eight.
+#[inline(always)]
+pub const fn expendable(proto: u8, bits: u8, seen: u32, now: u32) -> u64 {
+    let bits = bits as u64;
+    const { assert!(state::ANSWERED == 1 && state::CLIENT_DONE == 2 && state::TASK_DONE == 4 && state::RESET == 8) };
+    let both = (bits >> 1) & (bits >> 2) & 1;
+    let over = both | ((bits >> 3) & 1);
+    let unanswered = ((over | bits) & 1) ^ 1;
+    // 2^29 ticks are four years at least.
+    let age = (now.wrapping_sub(seen) & 0x1fff_ffff) as u64;
+    (is_zero(proto as u64) << 33) | (over << 32) | (unanswered << 31) | (age + 1)
+}
+
+/// Scores of [`expendable`] from here on are of flows that are over, or of no flow.
+pub const CLOSED: u64 = 1 << 32;
+
+/// 1 for zero, else 0, without a branch.
+#[inline(always)]
+pub const fn is_zero(word: u64) -> u64 {
+    // The sign of `word | -word` is set for all but zero.
+    ((word | word.wrapping_neg()) >> 63) ^ 1
+}

@@ -1,0 +1,99 @@
+//! What is balanced, and to whom.
+
+use crate::addr::{Addr, Mac};
+
+shared! {
+    /// Key of `SERVICES`: what a client dials.
+    ///
+    /// Three kinds of entry share the map. A VIP: its network's VNI, the address, port and
+    /// protocol zero (a VIP answers on all ports). A port published on this node: VNI 0, an address
+    /// of the node, port and protocol. The same port as other nodes send it on: the ingress VNI,
+    /// the unspecified address of the family, port and protocol; so that it does not depend on which
+    /// node was dialled.
+    pub struct ServiceKey {
+        /// What is dialled.
+        pub addr: Addr,
+        /// See above.
+        pub vni: u32,
+        /// The port, in packet order.
+        pub port: [u8; 2],
+        /// The protocol, or 0 for all.
+        pub proto: u8,
+        /// Zero.
+        pub pad: u8,
+    }
+
+    /// Value of `SERVICES`.
+    pub struct Service {
+        /// First of its slots in `SLOTS`.
+        pub slots_at: u32,
+        /// How many slots it has; 0 while no backend is fit.
+        pub slots: u32,
+        /// What the packet's destination port becomes, in packet order; 0 keeps it.
+        pub target_port: [u8; 2],
+        /// Bits of [`service_flag`].
+        pub flags: u16,
+    }
+
+    /// Element of `SLOTS`: where the flows of one slot of a Maglev table go.
+    pub struct Slot {
+        /// Backend of new flows; 0 is none.
+        pub current: u32,
+        /// Backend that flows may still belong to that `current` does not know; 0 is none.
+        pub previous: u32,
+    }
+
+    /// Element of `BACKENDS`: a task that flows are sent to. Number 0 is nobody.
+    pub struct Backend {
+        /// Its IPv6 address, or zero.
+        pub addr6: Addr,
+        /// Its IPv4 address, or zero.
+        pub addr4: [u8; 4],
+        /// Number of its node; 0 for a local task.
+        pub node: u32,
+        /// Host side of its link, if it is local; else 0.
+        pub ifindex: u32,
+        /// Its link-layer address.
+        pub mac: Mac,
+        /// Zero.
+        pub pad: [u8; 2],
+    }
+}
+
+/// Bits of [`Service::flags`].
+pub mod service_flag {
+    /// Replies leave by the backend's own uplink, with the dialled address as source, instead of
+    /// going back through the node that was dialled.
+    pub const DIRECT: u16 = 1;
+    /// All flows of a client go to one backend.
+    pub const CLIENT_AFFINITY: u16 = 2;
+}
+
+impl ServiceKey {
+    /// A virtual address in a network: all ports, all protocols.
+    #[inline(always)]
+    pub const fn vip(vni: u32, addr: Addr) -> Self {
+        Self { addr, vni, port: [0; 2], proto: 0, pad: 0 }
+    }
+
+    /// A port published on this node's address.
+    #[inline(always)]
+    pub const fn published(addr: Addr, proto: u8, port: [u8; 2]) -> Self {
+        Self { addr, vni: 0, port, proto, pad: 0 }
+    }
+
+    /// A published port as it comes from the node that was dialled, at an address like `dialled`.
+    #[inline(always)]
+    pub const fn forwarded(ingress_vni: u32, dialled: &Addr, proto: u8, port: [u8; 2]) -> Self {
+        let addr = if dialled.is_v4() { Addr::v4([0; 4]) } else { Addr::ZERO };
+        Self { addr, vni: ingress_vni, port, proto, pad: 0 }
+    }
+}
+
+impl Backend {
+    /// Its address of the same family as `like`.
+    #[inline(always)]
+    pub const fn addr_like(&self, like: &Addr) -> Addr {
+        if like.is_v4() { Addr::v4(self.addr4) } else { self.addr6 }
+    }
+}

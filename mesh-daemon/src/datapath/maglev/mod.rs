@@ -1,0 +1,83 @@
+//! Builds Maglev tables (Eisenbud et al., NSDI 2016, section 3.4): every candidate gets nearly the same
+//! number of slots, and a candidate that comes or goes moves few slots of the others.
+//!
+//! Every node builds the same table from the same candidates: the order comes from their link-layer
+//! addresses, not from their numbers, which differ from node to node.
+
+use mesh_common::addr::Mac;
+use mesh_common::maglev::{finish, mix};
+
+/// Somebody who may get slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What a slot will hold; never 0.
+    pub number: u32,
+    /// What makes it the same candidate on every node.
+    pub identity: Mac,
+}
+
+/// Table sizes: the largest prime below each power of two. A prime, so that every step through the
+/// table visits all of it.
+const SIZES: &[u32] = &[251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521];
+
+/// Slots a candidate should have at least: the shares of two then differ by a percent or so.
+const SHARE: usize = 64;
+
+/// The number of the candidate of each slot; empty without candidates.
+pub fn table(candidates: &[Candidate]) -> Vec<u32> {
+    if candidates.is_empty() {
+        return Vec::new();
+    }
+    let wanted = candidates.len() * SHARE;
+    let largest = SIZES[SIZES.len() - 1];
+    let size = SIZES.iter().copied().find(|size| *size as usize >= wanted).unwrap_or(largest);
+    let mut ordered = candidates.to_vec();
+    ordered.sort_by_key(|candidate| candidate.identity);
+    let mut walks: Vec<_> = ordered.iter().map(|candidate| Walk::new(candidate.identity, size)).collect();
+    let mut slots = vec![0; size as usize];
+    let mut left = size;
+    // Each in turn takes the next free slot of its own walk. A table smaller than the candidates
+    // leaves the last of them without a slot.
+    for turn in (0..ordered.len()).cycle() {
+        if left == 0 {
+            break;
+        }
+        let slot = walks[turn].find(|slot| slots[*slot as usize] == 0);
+        if let Some(slot) = slot {
+            slots[slot as usize] = ordered[turn].number;
+            left -= 1;
+        }
+    }
+    slots
+}
+
+/// A candidate's order of preference: all slots, each once.
+struct Walk {
+    next: u32,
+    step: u32,
+    size: u32,
+    left: u32,
+}
+
+impl Walk {
+    fn new(identity: Mac, size: u32) -> Self {
+        let m = identity.bytes;
+        let words = [u32::from_le_bytes([m[0], m[1], m[2], m[3]]), u32::from_le_bytes([m[4], m[5], 0, 0])];
+        let hash = |seed| finish(mix(mix(seed, words[0]), words[1]));
+        Self { next: hash(0x6f66_6673) % size, step: hash(0x736b_6970) % (size - 1) + 1, size, left: size }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        self.left = self.left.checked_sub(1)?;
+        let slot = self.next;
+        self.next = (self.next + self.step) % self.size;
+        Some(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Remembers flows, finds them, and lets the least missed one go. Owns `FLOWS`.
+//!
+//! Several CPUs may look at a set while one writes into it. A writer claims a place by making its
+//! sequence odd, writes, and makes it even again; a reader that saw the sequence move did not find
+//! the flow. State and time of an established flow are written without a claim: the worst a lost
+//! write does is that a flow looks a little older or less answered than it is.
+
+use mesh_common::counter::Counter;
+use mesh_common::flow::{CLOSED, Flow, FlowKey, TICK, state};
+use mesh_common::header::tcp_flag;
+
+use crate::maps::{self, Found};
+use crate::packet;
+
+/// Which end of a flow a packet comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The one that dialled.
+    Client,
+    /// The task.
+    Task,
+}
+
+/// Now, in units of [`Flow::seen`].
+#[inline(always)]
+pub(crate) fn now() -> u32 {
+    (packet::jiffies() >> TICK) as u32
+}
+
+/// The flow of this key, told that a packet with these TCP flags passed.
+#[inline(always)]
+pub(crate) fn find(key: &FlowKey, mask: u32, side: Side, tcp_flags: u8) -> Option<Found> {
+    let places = maps::flow_set(key.set(mask))?;
+    let way = places.way_of(key)?;
+    let flow = places.read(way)?;
+    let moved = flow.state | passed(side, tcp_flags);
+    let time = now();
+    if moved != flow.state || time != flow.seen {
+        places.touch(way, moved, time);
+    }
+    Some(flow)
+}
+
+/// Remembers a flow, in the place of the one that is missed least.
+///
+/// If every place of its set is being written the flow is not remembered: this packet still reaches
+/// the task, and the client's next one tries again.
+#[inline(always)]
+pub(crate) fn remember(key: &FlowKey, mask: u32, flow: &Flow) {
+    let Some(places) = maps::flow_set(key.set(mask)) else { return };
+    let place = match places.way_of(key) {
+        Some(way) => Some((way, CLOSED)), // a new connection from the port of an old one
+        None => places.least_missed(flow.seen),
+    };
+    let Some((way, score)) = place else { return };
+    if places.replace(way, flow) {
+        maps::count(Counter::FlowNew);
+        if score < CLOSED {
+            maps::count(Counter::FlowEvicted);
+        }
+    }
+}
+
+#[inline(always)]
+fn passed(side: Side, tcp_flags: u8) -> u8 {
+    let done = match side {
+        Side::Client => state::CLIENT_DONE,
+        Side::Task => state::TASK_DONE,
+    };
+    let mut bits = if side == Side::Task { state::ANSWERED } else { 0 };
+    if tcp_flags & tcp_flag::FIN != 0 {
+        bits |= done;
+    }
+    if tcp_flags & tcp_flag::RST != 0 {
+        bits |= state::RESET;
+    }
+    bits
+}

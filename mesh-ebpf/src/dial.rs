@@ -1,0 +1,163 @@
+//! A packet dials a service: it goes to a backend, wherever that is.
+//!
+//! To a backend on another node it travels unchanged, the dialled address still in it, inside VXLAN;
+//! the inner destination MAC says which task it is for. Only the backend's node remembers the flow.
+
+use mesh_common::addr::{Addr, Mac};
+use mesh_common::counter::Counter;
+use mesh_common::drop::DropReason;
+use mesh_common::endpoint::Endpoint;
+use mesh_common::header::{EthHeader, proto};
+use mesh_common::maglev;
+use mesh_common::parse::{Ip, Transport};
+use mesh_common::service::{Backend, Service, ServiceKey, Slot, service_flag};
+
+use crate::local::{self, Origin, Task};
+use crate::maps::Found;
+use crate::packet::Packet;
+use crate::refuse::{self, Back};
+use crate::verdict::{Packed, Verdict};
+use crate::{maps, vxlan};
+
+/// A packet to a service, and all that is known of it.
+pub(crate) struct Dial {
+    /// The link layer.
+    pub(crate) eth: EthHeader,
+    /// The network layer; its destination is what was dialled.
+    pub(crate) ip: Ip,
+    /// The transport.
+    pub(crate) transport: Transport,
+    /// What was dialled.
+    pub(crate) service: Service,
+    /// The network that the packet travels on between nodes.
+    pub(crate) vni: u32,
+    /// Where it comes from, for the flow.
+    pub(crate) origin: Origin,
+    /// Where a refusal goes.
+    pub(crate) back: Back,
+    /// The flow it answers, if it is an answer.
+    pub(crate) flow: Found,
+    /// The task of this node that was chosen.
+    pub(crate) task: Task,
+}
+
+/// The published port that a packet from outside dials, if it is one.
+#[inline(always)]
+pub(crate) fn published(ip: &Ip, transport: &Transport) -> Option<Service> {
+    if ip.proto != proto::TCP && ip.proto != proto::UDP {
+        return None;
+    }
+    maps::service(&ServiceKey::published(ip.dst, ip.proto, transport.ports.dst))
+}
+
+impl Dial {
+    #[inline(always)]
+    fn flow(&self) -> maglev::Flow {
+        let Transport { ports, .. } = self.transport;
+        maglev::Flow { client: self.ip.src, client_port: ports.src, port: ports.dst, proto: self.ip.proto }
+    }
+
+    /// The slot that the flow falls into: the same on every node, for every packet of the flow.
+    #[inline(always)]
+    fn slot(&self) -> Result<Slot, DropReason> {
+        let service = &self.service;
+        if service.slots == 0 {
+            return Err(DropReason::NoBackend);
+        }
+        let affinity = service.flags & service_flag::CLIENT_AFFINITY != 0;
+        let hash = if affinity { self.flow().client_hash() } else { self.flow().hash() };
+        maps::slot(service.slots_at + maglev::slot(hash, service.slots)).ok_or(DropReason::NoBackend)
+    }
+
+    /// Sends the packet to the backend that its flow belongs to, or refuses it.
+    #[inline(always)]
+    pub(crate) fn balance<P: Packet>(&mut self, packet: &mut P) -> Result<Verdict, DropReason> {
+        let outcome = self.choose(packet);
+        self.or_refuse(packet, outcome)
+    }
+
+    #[inline(always)]
+    fn choose<P: Packet>(&mut self, packet: &mut P) -> Result<Verdict, DropReason> {
+        let slot = self.slot()?;
+        match self.to_backend(packet, slot.current).outcome() {
+            Err(DropReason::UnknownFlow) if slot.previous != 0 => self.hand_on(packet, slot.previous),
+            other => other,
+        }
+    }
+
+    /// Gives a packet that another node chose a task for to that task, or refuses it.
+    #[inline(always)]
+    pub(crate) fn accept<P: Packet>(&mut self, packet: &mut P) -> Result<Verdict, DropReason> {
+        let outcome = match self.to_task(packet) {
+            Err(DropReason::UnknownFlow) => self.disown(packet),
+            other => other,
+        };
+        self.or_refuse(packet, outcome)
+    }
+
+    /// The task chosen does not know the flow. Only the present backend hands on, and only to the
+    /// one before: never a loop.
+    #[inline(always)]
+    fn disown<P: Packet>(&mut self, packet: &mut P) -> Result<Verdict, DropReason> {
+        let slot = self.slot()?;
+        if slot.current != self.task.backend || slot.previous == 0 {
+            return Err(DropReason::UnknownFlow);
+        }
+        self.hand_on(packet, slot.previous)
+    }
+
+    /// The present backend does not know the flow: the one before may.
+    #[inline(always)]
+    fn hand_on<P: Packet>(&mut self, packet: &mut P, previous: u32) -> Result<Verdict, DropReason> {
+        maps::count(Counter::HandedOn);
+        self.to_backend(packet, previous).outcome()
+    }
+
+    /// Tells the sender what it can do about an error, if anything.
+    #[inline(always)]
+    fn or_refuse<P: Packet>(
+        &self,
+        packet: &mut P,
+        outcome: Result<Verdict, DropReason>,
+    ) -> Result<Verdict, DropReason> {
+        match outcome {
+            Err(reason @ (DropReason::NoBackend | DropReason::UnknownFlow)) => {
+                maps::count_drop(reason);
+                refuse::answer(packet, self)
+            }
+            other => other,
+        }
+    }
+
+    #[inline(never)]
+    fn to_backend<P: Packet>(&mut self, packet: &mut P, number: u32) -> Packed {
+        let Some(backend) = maps::backend(number) else { return Packed::new(Err(DropReason::NoBackend)) };
+        if backend.node != Endpoint::HERE {
+            return self.forward(packet, backend);
+        }
+        let addr = backend.addr_like(&self.ip.dst);
+        self.task =
+            Task { ifindex: backend.ifindex, mac: backend.mac, addr, backend: number, port: self.service.target_port };
+        Packed::new(self.to_task(packet))
+    }
+
+    #[inline(always)]
+    fn forward<P: Packet>(&self, packet: &mut P, backend: &Backend) -> Packed {
+        let inner = EthHeader { dst: backend.mac, src: Mac::ROUTER, ether_type: self.eth.ether_type };
+        if let Err(reason) = packet.write(0, &inner) {
+            return Packed::new(Err(reason));
+        }
+        maps::count(Counter::Forwarded);
+        vxlan::wrap(packet, backend.node, self.vni, self.flow().hash())
+    }
+
+    /// Gives the packet to the task of this node that was chosen.
+    #[inline(always)]
+    fn to_task<P: Packet>(&self, packet: &mut P) -> Result<Verdict, DropReason> {
+        if self.task.addr == Addr::ZERO {
+            return Err(DropReason::NoBackend);
+        }
+        local::track(self)?;
+        local::hand_over(packet, self).outcome()
+    }
+}
