@@ -14,6 +14,7 @@ pub mod counter;
 pub mod drop;
 pub mod endpoint;
 pub mod header;
+pub mod layouts;
 pub mod limits;
 pub mod node;
 pub mod parse;
