@@ -43,7 +43,7 @@ fn head(title: &str, story: &str) -> String {
 
 fn numbered<'a>(title: &str, story: &str, rows: impl Iterator<Item = (u32, &'a str, &'a str)>) -> String {
     let mut page = head(title, story);
-    page.push_str("Numbers are appended, never reused.\n\n| number | name | meaning |\n|---:|---|---|\n");
+    page.push_str("\nNumbers are appended, never reused.\n\n| number | name | meaning |\n|---:|---|---|\n");
     for (number, name, meaning) in rows {
         page.push_str(&format!("| {number} | `{name}` | {} |\n", in_cell(meaning)));
     }
@@ -129,9 +129,9 @@ fn source_docs() -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// Text that keeps to its cell of a table.
+/// Text that keeps to its cell of a table; what rustdoc would make a link is only a name here.
 fn in_cell(text: &str) -> String {
-    text.trim().replace('|', "\\|")
+    text.trim().replace('|', "\\|").replace("[`", "`").replace("`]", "`")
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use super::source::{SourceFile, Token};
 /// Macros that compile and then do nothing but panic.
 const UNDONE: &[&str] = &["todo", "unimplemented"];
 
-/// Marks of comments. A to-do with the number of an issue is fine: `OPEN(#12)`.
+/// Marks of what is known to be wrong.
 const MARKS: &[&str] = &[concat!("FIX", "ME"), concat!("XX", "X")];
+/// The mark of what is still to be done, which may stand if it carries the number of an issue.
 const OPEN: &str = concat!("TO", "DO");
 
 pub(super) fn check(files: &[SourceFile]) -> Vec<Finding> {
