@@ -68,7 +68,9 @@ fn format() -> Result<()> {
 }
 
 fn clippy_host() -> Result<()> {
-    command::run(command::cargo().arg("clippy").args(HOST).args(["--all-targets", "--quiet", "--"]).args(DENIED))
+    command::run(
+        command::cargo().arg("clippy").args(HOST).args(["--all-targets", "--keep-going", "--quiet", "--"]).args(DENIED),
+    )
 }
 
 fn clippy_bpf() -> Result<()> {
@@ -78,7 +80,7 @@ fn clippy_bpf() -> Result<()> {
 
 fn rustdoc() -> Result<()> {
     let mut cargo = command::cargo();
-    cargo.arg("doc").args(HOST).args(["--no-deps", "--document-private-items", "--quiet"]);
+    cargo.arg("doc").args(HOST).args(["--no-deps", "--document-private-items", "--keep-going", "--quiet"]);
     command::run(cargo.env("RUSTDOCFLAGS", "-D warnings"))
 }
 

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Contract {
     pub(super) version: Option<u32>,
-    /// Lists whose rows are numbers with a name: a number keeps its name.
+    /// Rows of a number and its name. Each list is the index of an array, as long as the list.
     numbers: BTreeMap<String, String>,
+    /// Rows of a limit and its value: a pinned map keeps the capacity it was made with.
+    limits: BTreeMap<String, String>,
     /// Types by name, each with its rows of offset, size and field.
     layouts: BTreeMap<String, Vec<String>>,
 }
@@ -32,30 +34,35 @@ impl Contract {
                 layout = Some(name);
             } else if line.starts_with("## ") {
                 layout = None;
-            } else if let Some(cells) = cells(line) {
+            } else if let Some([first, second, third]) = cells(line) {
+                let is_number = |cell: &str| cell.parse::<u32>().is_ok();
                 match &layout {
-                    Some(name) => contract.layouts.entry(name.clone()).or_default().push(cells.join(" ")),
-                    None => contract.add_number(&cells),
+                    Some(name) if is_number(first) => {
+                        contract.layouts.entry(name.clone()).or_default().push(format!("{first} {second} {third}"));
+                    }
+                    None if is_number(first) => drop(contract.numbers.insert(first.to_owned(), second.to_owned())),
+                    None if is_number(second) => drop(contract.limits.insert(first.to_owned(), second.to_owned())),
+                    // The head of a table.
+                    _ => {}
                 }
             }
         }
         contract
     }
 
-    fn add_number(&mut self, cells: &[&str]) {
-        if let [number, name, ..] = cells
-            && number.parse::<u32>().is_ok()
-        {
-            self.numbers.insert((*number).to_owned(), (*name).to_owned());
-        }
-    }
-
-    /// What of `old` this no longer keeps, if both claim the same version. New types and new
-    /// numbers break nothing.
+    /// What of `old` this no longer keeps, if both claim the same version. A new type or limit
+    /// breaks nothing: it belongs to a new map.
     pub(super) fn breaks(&self, old: &Self) -> Vec<String> {
         if self.version != old.version {
             return Vec::new();
         }
+        let added = self.numbers.iter().filter(|(number, _)| !old.numbers.contains_key(*number));
+        let added = added.map(|(number, name)| format!("number {number}, {name}, is new: its array must grow"));
+        let limits = old.limits.iter().filter_map(|(name, value)| match self.limits.get(name) {
+            Some(now) if now == value => None,
+            Some(now) => Some(format!("limit {name} was {value} and is {now}")),
+            None => Some(format!("limit {name} is gone")),
+        });
         let numbers = old.numbers.iter().filter_map(|(number, name)| match self.numbers.get(number) {
             Some(now) if now == name => None,
             Some(now) => Some(format!("number {number} was {name} and is {now}")),
@@ -66,14 +73,14 @@ impl Contract {
             Some(_) => Some(format!("type {name} has another layout")),
             None => Some(format!("type {name} is gone")),
         });
-        numbers.chain(layouts).collect()
+        numbers.chain(added).chain(limits).chain(layouts).collect()
     }
 }
 
-/// The first three cells of a row of a table; None for its head and for other lines.
-fn cells(line: &str) -> Option<Vec<&str>> {
-    let cells: Vec<_> = line.strip_prefix("| ")?.split('|').map(|cell| cell.trim().trim_matches('`')).take(3).collect();
-    cells.first()?.parse::<u32>().is_ok().then_some(cells)
+/// The first three cells of a row of a table.
+fn cells(line: &str) -> Option<[&str; 3]> {
+    let mut cells = line.strip_prefix("| ")?.split('|').map(|cell| cell.trim().trim_matches('`'));
+    Some([cells.next()?, cells.next()?, cells.next()?])
 }
 
 #[cfg(test)]
@@ -96,9 +103,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_may_be_added_but_not_moved_or_dropped() {
+    fn a_list_of_numbers_keeps_its_names_and_its_length() {
         let old = numbers(1, &[(0, "A"), (1, "B")]);
-        assert!(numbers(1, &[(0, "A"), (1, "B"), (2, "C")]).breaks(&old).is_empty());
+        assert!(old.breaks(&old).is_empty());
+        let longer = numbers(1, &[(0, "A"), (1, "B"), (2, "C")]);
+        assert_eq!(longer.breaks(&old), ["number 2, C, is new: its array must grow"]);
         assert_eq!(
             numbers(1, &[(0, "B"), (1, "A")]).breaks(&old),
             ["number 0 was A and is B", "number 1 was B and is A"]
@@ -114,6 +123,16 @@ mod tests {
         assert_eq!(layout(1, 8, &[(0, 4, "b"), (4, 4, "a")]).breaks(&old), changed);
         assert_eq!(layout(1, 12, &[(0, 4, "a"), (4, 4, "b"), (8, 4, "c")]).breaks(&old), changed);
         assert_eq!(numbers(1, &[]).breaks(&old), ["type Node is gone"]);
+    }
+
+    #[test]
+    fn a_limit_keeps_its_value_and_a_new_one_breaks_nothing() {
+        let limits =
+            |rows: &str| Contract::read(&format!("ABI version: 1.\n## Limits\n| limit | value | of |\n{rows}"));
+        let old = limits("| `NODES` | 16 | text |\n");
+        assert!(limits("| `NODES` | 16 | words |\n| `LINKS` | 8 | text |\n").breaks(&old).is_empty());
+        assert_eq!(limits("| `NODES` | 32 | text |\n").breaks(&old), ["limit NODES was 16 and is 32"]);
+        assert_eq!(limits("").breaks(&old), ["limit NODES is gone"]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Writes docs/reference from the lists of mesh-common, so that no page is kept by hand.
 //!
-//! It also holds the promise of [`mesh_common::ABI_VERSION`]: bytes of one version have one shape.
-//! A layout or a number that differs from the committed page while the version does not is refused.
+//! It also holds the promise of [`mesh_common::ABI_VERSION`]: pinned maps of one version have one
+//! shape. A layout, list or limit that differs from the committed page while the version does not
+//! is refused.
 
 mod contract;
 mod pages;
@@ -66,7 +67,7 @@ fn refuse_a_silent_change(page: &Page) -> Result<()> {
     if !breaks.is_empty() {
         bail!(
             "{FOLDER}/{} changes what ABI version {} promised in commit {commit}:\n  {}\n\
-             pinned maps of that version hold the old bytes: raise ABI_VERSION in mesh-common/src/lib.rs",
+             pinned maps of that version have the old shape: raise ABI_VERSION in mesh-common/src/lib.rs",
             page.name,
             now.version.unwrap_or(0),
             breaks.join("\n  ")
