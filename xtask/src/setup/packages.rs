@@ -32,6 +32,7 @@ pub(super) const PACKAGES: &[Package] = &[
     ),
     package("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a", "that LLVM's static libraries refer to it"),
     package("libzstd-dev", "/usr/include/zstd.h", "that LLVM's static libraries refer to it"),
+    package("git", "/usr/bin/git", "tidy asks it which files are part of the repository, gen what was committed"),
     package("bpftool", "/usr/sbin/bpftool", "tests look for programs and links left behind; people look into maps"),
     package("iproute2", "/usr/bin/ip", "tests make namespaces and links; the demo attaches to them"),
     package("procps", "/usr/bin/pgrep", "people and scripts look for daemons"),
