@@ -59,9 +59,12 @@ impl Snapshot {
 }
 
 fn differences(before: &Things, after: &Things) -> Vec<String> {
-    let left = after.difference(before).map(|thing| format!("+ {thing}"));
-    // Programs, maps and processes come and go with whoever else uses this machine.
-    let stays = |thing: &&String| !thing.starts_with("bpf ") && !thing.starts_with("process ");
+    let left: Vec<&String> = after.difference(before).collect();
+    // A pinned folder stands for what is in it.
+    let inside = |thing: &str| left.iter().any(|outer| thing.starts_with(&format!("{outer}/")));
+    let left = left.iter().filter(|thing| !inside(thing)).map(|thing| format!("+ {thing}"));
+    // The rest comes and goes with whoever else uses this machine; these belong to the machine.
+    let stays = |thing: &&String| ["link ", "mount ", "nftables "].iter().any(|kind| thing.starts_with(kind));
     let gone = before.difference(after).filter(stays).map(|thing| format!("- {thing}"));
     left.chain(gone).collect()
 }
@@ -154,6 +157,17 @@ mod tests {
         let after = things(&["link lo", "namespace a", "bpf prog 9 xdp underlay"]);
         assert_eq!(differences(&before, &after), ["+ bpf prog 9 xdp underlay", "+ namespace a", "- link eth0"]);
         assert!(differences(&before, &before).is_empty());
+    }
+
+    #[test]
+    fn a_pinned_folder_is_named_once() {
+        let after = things(&[
+            "pin /sys/fs/bpf/a",
+            "pin /sys/fs/bpf/a/maps",
+            "pin /sys/fs/bpf/a/maps/NODE",
+            "pin /sys/fs/bpf/ab",
+        ]);
+        assert_eq!(differences(&Things::new(), &after), ["+ pin /sys/fs/bpf/a", "+ pin /sys/fs/bpf/ab"]);
     }
 
     #[test]
