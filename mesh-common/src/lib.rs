@@ -15,6 +15,7 @@ pub mod drop;
 pub mod endpoint;
 pub mod flow;
 pub mod header;
+pub mod layouts;
 pub mod limits;
 pub mod maglev;
 pub mod node;
