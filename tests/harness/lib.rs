@@ -6,6 +6,7 @@
 //! namespace's links, addresses or routes, and knows nothing of the programs under test.
 
 pub mod capture;
+pub mod clients;
 pub mod image;
 pub mod netns;
 pub mod packet;
@@ -28,17 +29,19 @@ use anyhow::{Context as _, Result, ensure};
 
 /// A program of this workspace: in `MESH_BIN_DIR`, else beside the test executable's `deps`.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let dir = match std::env::var_os("MESH_BIN_DIR") {
-        Some(dir) => PathBuf::from(dir),
-        None => {
-            let exe = std::env::current_exe().context("finding the test executable")?;
-            let deps = exe.parent().context("the test executable has no directory")?;
-            deps.parent().context("the test executable's directory has no parent")?.to_path_buf()
-        }
-    };
-    let path = dir.join(name);
+    let path = program_dir()?.join(name);
     ensure!(path.is_file(), "no program {}; build it or set MESH_BIN_DIR", path.display());
     Ok(path)
+}
+
+/// Where [`program`] looks.
+fn program_dir() -> Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("MESH_BIN_DIR") {
+        return Ok(PathBuf::from(dir));
+    }
+    let exe = std::env::current_exe().context("finding the test executable")?;
+    let deps = exe.parent().context("the test executable has no directory")?;
+    Ok(deps.parent().context("the test executable's directory has no parent")?.to_path_buf())
 }
 
 /// An error unless this process may make network namespaces. A test that needs them fails without

@@ -6,12 +6,11 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use nix::sched::{CloneFlags, setns};
 
-use crate::process::{Cmd, Output, POLL, Proc};
+use crate::process::{Cmd, Output, Proc};
 
 /// Where iproute2 keeps named namespaces.
 pub(crate) const NETNS_DIR: &str = "/run/netns";
@@ -106,21 +105,8 @@ impl Netns {
         }
     }
 
-    /// Waits until something listens on (or, for UDP, is bound to) a port, in either family.
-    pub fn wait_listening(&self, transport: Transport, port: u16, limit: Duration) -> Result<()> {
-        let deadline = Instant::now() + limit;
-        while !self.is_listening(transport, port)? {
-            ensure!(
-                Instant::now() < deadline,
-                "nothing listens on {transport:?} port {port} in {} after {limit:?}",
-                self.name
-            );
-            std::thread::sleep(POLL);
-        }
-        Ok(())
-    }
-
-    fn is_listening(&self, transport: Transport, port: u16) -> Result<bool> {
+    /// Does something listen on (or, for UDP, is bound to) a port, in either family?
+    pub fn is_listening(&self, transport: Transport, port: u16) -> Result<bool> {
         // /proc/net is the namespace of the main thread; thread-self is where we are.
         let (tables, state) = match transport {
             Transport::Tcp => (["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"], "0A"),

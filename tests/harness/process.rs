@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::netns::Netns;
+use crate::netns::{Netns, Transport};
 
 /// How often a condition of the outside world is looked at again.
 pub(crate) const POLL: Duration = Duration::from_millis(2);
@@ -199,6 +199,27 @@ impl Proc {
             );
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Waits until something listens on a port of `ns`; an error if the program ends first.
+    pub fn wait_listening(&mut self, ns: &Netns, transport: Transport, port: u16, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !ns.is_listening(transport, port)? {
+            if let Some(status) = self.child.try_wait()? {
+                bail!(
+                    "`{}` ended before it listened on {transport:?} port {port}, {}",
+                    self.text,
+                    self.so_far(status)?
+                );
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "`{}` does not listen on {transport:?} port {port} after {limit:?}",
+                self.text
+            );
+            std::thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     /// Is it still running?
