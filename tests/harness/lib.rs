@@ -15,6 +15,7 @@ pub mod process;
 mod registry;
 pub mod servers;
 pub mod topology;
+mod vlan;
 
 pub use capture::Capture;
 pub use netns::{Netns, Transport};

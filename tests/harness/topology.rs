@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::netns::{Netns, mac_text};
 use crate::registry::{self, Lease};
+use crate::vlan;
 
 /// What the wire carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub struct Plan {
     pub clients: u8,
     /// MTU of the wire: 1280 to 9000.
     pub mtu: u32,
-    /// Puts the addresses of all machines on this VLAN of the wire.
+    /// Puts all machines on this VLAN: every frame on the wire has the tag, and XDP sees it; the
+    /// machines' own stacks do not.
     pub vlan: Option<u16>,
     /// What the wire carries.
     pub wire: Wire,
@@ -72,12 +74,10 @@ pub struct Host {
     pub ip4: Ipv4Addr,
     /// Its IPv6 address, in a /64.
     pub ip6: Ipv6Addr,
-    /// Link-layer address of eth0 and of the VLAN on it.
+    /// Link-layer address of the uplink.
     pub mac: [u8; 6],
-    /// The device on the wire.
-    pub device: &'static str,
-    /// The interface with the addresses: eth0, or eth0.N on a VLAN.
-    pub uplink: String,
+    /// The interface on the wire, with the addresses.
+    pub uplink: &'static str,
     /// The bridge's end of the cable, in the namespace of the wire. XDP_TX on eth0 is lost unless
     /// an XDP program (a plain XDP_PASS) is attached here.
     pub port: String,
@@ -182,18 +182,21 @@ impl Bed {
             format!("link set {BRIDGE} up"),
         ];
         for host in self.hosts() {
-            let Host { port, device, mtu, .. } = host;
+            let Host { port, uplink, mtu, .. } = host;
             let (mac, peer) = (mac_text(host.mac), host.ns.name());
             // Born in its namespace, under its final name: nothing ever shows up elsewhere.
             lines.push(format!(
-                "link add {port} mtu {mtu} type veth peer name {device} address {mac} mtu {mtu} netns {peer}"
+                "link add {port} mtu {mtu} type veth peer name {uplink} address {mac} mtu {mtu} netns {peer}"
             ));
             lines.push(format!("link set {port} master {BRIDGE} up"));
         }
         self.wire.ip(&lines)?;
         for host in self.hosts() {
             host.set_offloads(plan, &self.wire)?;
-            host.ns.ip(&host.address_lines(plan))?;
+            if let Some(id) = plan.vlan {
+                vlan::put_on(&host.ns, host.uplink, id, &self.lease.pin_dir("vlan")?)?;
+            }
+            host.ns.ip(&host.address_lines())?;
         }
         Ok(())
     }
@@ -201,7 +204,6 @@ impl Bed {
 
 impl Host {
     fn planned(plan: &Plan, lease: &Arc<Lease>, name: String, last: u8) -> Self {
-        let uplink = plan.vlan.map_or_else(|| "eth0".to_owned(), |vlan| format!("eth0.{vlan}"));
         // fd00:2::101 for 192.0.2.101: the digits are kept, read as hexadecimal.
         let digits = u16::from(last / 100) << 8 | u16::from(last / 10 % 10) << 4 | u16::from(last % 10);
         Self {
@@ -209,8 +211,7 @@ impl Host {
             ip4: Ipv4Addr::new(192, 0, 2, last),
             ip6: Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, digits),
             mac: [0x02, 0, 0, 0, 0, last],
-            device: "eth0",
-            uplink,
+            uplink: "eth0",
             port: format!("p-{name}"),
             mtu: plan.mtu,
             lease: Arc::clone(lease),
@@ -218,24 +219,21 @@ impl Host {
         }
     }
 
-    fn address_lines(&self, plan: &Plan) -> Vec<String> {
-        let Self { device, uplink, ip4, ip6, .. } = self;
-        let mut lines = vec![format!("link set {device} up")];
-        if let Some(vlan) = plan.vlan {
-            lines.push(format!("link add link {device} name {uplink} type vlan id {vlan}"));
-            lines.push(format!("link set {uplink} up"));
-        }
-        lines.push(format!("addr add {ip4}/24 dev {uplink}"));
-        lines.push(format!("addr add {ip6}/64 dev {uplink} nodad"));
-        lines
+    fn address_lines(&self) -> Vec<String> {
+        let Self { uplink, ip4, ip6, .. } = self;
+        vec![
+            format!("link set {uplink} up"),
+            format!("addr add {ip4}/24 dev {uplink}"),
+            format!("addr add {ip6}/64 dev {uplink} nodad"),
+        ]
     }
 
     fn set_offloads(&self, plan: &Plan, wire: &Netns) -> Result<()> {
         let gro = if plan.gro { "on" } else { "off" };
         match plan.wire {
-            Wire::Bulk => ethtool(&self.ns, self.device, &["gro", gro]),
+            Wire::Bulk => ethtool(&self.ns, self.uplink, &["gro", gro]),
             Wire::Frames => {
-                ethtool(&self.ns, self.device, &[&FRAMES[..], &["gro", gro]].concat())?;
+                ethtool(&self.ns, self.uplink, &[&FRAMES[..], &["gro", gro]].concat())?;
                 // Ports forward frame by frame: GRO here would join what the sender kept apart.
                 ethtool(wire, &self.port, &[&FRAMES[..], &["gro", "off"]].concat())
             }
@@ -269,8 +267,7 @@ impl Host {
         lines.extend(plan.ip4.iter().map(|ip4| format!("addr add {ip4} dev eth0")));
         lines.extend(plan.ip6.iter().map(|ip6| format!("addr add {ip6} dev eth0 nodad")));
         for gateway in &plan.gateways {
-            let family = if gateway.is_ipv4() { "-4" } else { "-6" };
-            lines.push(format!("{family} route add default via {gateway} dev eth0 onlink"));
+            lines.push(format!("route add default via {gateway} dev eth0 onlink"));
         }
         ns.ip(&lines)
     }

@@ -41,7 +41,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 /// A process that nothing but its namespace ties to the bed: its parent is gone.
 fn orphan_in(bed: &Bed) -> u32 {
     let script = "sleep 1000 >/dev/null 2>&1 </dev/null & echo $!";
-    let started = bed.nodes[0].ns.run(["setsid", "sh", "-c", script]).unwrap();
+    let started = bed.nodes[0].ns.run(["setsid", "--wait", "sh", "-c", script]).unwrap();
     started.stdout.trim().parse().unwrap()
 }
 

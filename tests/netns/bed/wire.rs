@@ -62,7 +62,6 @@ fn a_vlan_tags_every_frame_and_costs_no_mtu() {
     check_mtu(&plan);
     let bed = bed(&plan);
     let [one, two] = [&bed.nodes[0], &bed.nodes[1]];
-    assert_eq!(one.uplink, "eth0.100");
     let mut capture = Capture::start(&bed.wire, &two.port, "").unwrap();
     assert_reaches(one, two.ip4, &Ping { size: 1472, dont_fragment: true, count: 1, ..Ping::default() });
     let frames = capture.stop().unwrap();
@@ -71,8 +70,12 @@ fn a_vlan_tags_every_frame_and_costs_no_mtu() {
     for frame in &frames {
         assert!(describe(frame).contains(" vlan 100 "), "{}", describe(frame));
     }
+    // Who is not on the VLAN is not heard.
+    two.ns.run(["tc", "filter", "del", "dev", two.uplink, "egress"]).unwrap();
+    let outside = ping(&two.ns, one.ip4, &Ping { wait_ms: 100, ..Ping::default() }).unwrap();
+    assert_eq!(outside.received, 0, "{}", outside.said);
     // A tag kept beside the frame, for an offload, would be hidden from XDP.
-    for (ns, device) in [(&one.ns, one.device), (&bed.wire, one.port.as_str())] {
+    for (ns, device) in [(&one.ns, one.uplink), (&bed.wire, one.port.as_str())] {
         assert_eq!(feature(ns, device, "tx-vlan-offload"), "off", "{device}");
     }
 }
