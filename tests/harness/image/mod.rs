@@ -155,7 +155,6 @@ pub fn static_whoami() -> Result<PathBuf> {
         return Ok(program);
     }
     let directory = crate::program_dir()?;
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("whoami/main.rs");
     // Compiled elsewhere and renamed: a test that runs at the same time sees all of it or nothing.
     let building = tempfile::tempdir_in(&directory)?;
     let (compiled, program) = (building.path().join("whoami"), directory.join("whoami-static"));
@@ -168,7 +167,9 @@ pub fn static_whoami() -> Result<PathBuf> {
         "-C",
         "strip=symbols",
     ]);
-    rustc.args(["-C", "target-feature=+crt-static", "-o"]).arg(&compiled).arg(&source);
+    rustc.args(["-C", "target-feature=+crt-static", "-o"]).arg(&compiled);
+    // A relative path, so that the program is the same wherever the source lies.
+    rustc.arg("whoami/main.rs");
     let output = rustc.output().context("starting rustc")?;
     ensure!(output.status.success(), "compiling whoami: {}", String::from_utf8_lossy(&output.stderr));
     ensure!(!is_dynamic(&std::fs::read(&compiled)?), "rustc made a dynamic program");

@@ -88,6 +88,7 @@ fn the_tar_holds_the_files_of_the_directory() {
 fn whoami_runs_in_its_image_alone() {
     crate::require_root().unwrap();
     let image = whoami("whoami:test").unwrap();
+    assert_eq!(image.digest(), whoami("whoami:test").unwrap().digest(), "compiled twice, it is not the same");
     let root = tempfile::tempdir().unwrap();
     let layer = flate2::read::GzDecoder::new(&image.blobs[&image.layer][..]);
     tar::Archive::new(layer).unpack(root.path()).unwrap();

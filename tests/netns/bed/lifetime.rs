@@ -107,7 +107,8 @@ fn a_bed_whose_owner_was_killed_is_swept() {
     }
     let dir = tempfile::tempdir().unwrap();
     let tell = dir.path().join("tell");
-    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let (_crate, module) = module_path!().split_once("::").unwrap();
+    let name = format!("{module}::a_bed_whose_owner_was_killed_is_swept");
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &name])
         .env(TELL, &tell)
