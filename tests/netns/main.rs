@@ -1,2 +1,4 @@
-//! netns
-fn main() {}
+//! Tests on network namespaces: real links, real sockets, real programs.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod bed;
