@@ -1,4 +1,4 @@
-//! How a type becomes part of the contract: [`shared!`] for map keys and values, [`reasons!`] for
+//! How a type becomes part of the contract: [`shared!`](crate::shared) for map keys and values, [`reasons!`](crate::reasons) for
 //! numbered lists with a text each.
 
 /// One field of a shared type, as the layout page prints it.

@@ -4,7 +4,7 @@
 //! The headers of [`crate::header`] are not in it: their shape is that of their RFC.
 
 use crate::abi::Layout;
-use crate::{addr, endpoint, limits, node};
+use crate::{addr, endpoint, flow, limits, node, service};
 
 /// Every shared type, parts before wholes.
 pub const LAYOUTS: &[Layout] = &[
@@ -19,6 +19,12 @@ pub const LAYOUTS: &[Layout] = &[
     endpoint::NeighbourKey::LAYOUT,
     endpoint::Neighbour::LAYOUT,
     endpoint::Link::LAYOUT,
+    service::ServiceKey::LAYOUT,
+    service::Service::LAYOUT,
+    service::Slot::LAYOUT,
+    service::Backend::LAYOUT,
+    flow::Flow::LAYOUT,
+    flow::FlowSet::LAYOUT,
 ];
 
 /// A constant of [`limits`].
@@ -35,4 +41,5 @@ macro_rules! limits {
 }
 
 /// Every limit, in the order of its source.
-pub const LIMITS: &[Limit] = limits![ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS];
+pub const LIMITS: &[Limit] =
+    limits![ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS, SERVICES, SLOTS, BACKENDS, FLOW_SETS];

@@ -12,6 +12,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
+use tokio::task::JoinSet;
 
 use super::clsact;
 use super::desired::Desired;
@@ -67,6 +68,8 @@ pub struct Facts {
 /// Asks the kernel.
 pub struct Observer {
     handle: Handle,
+    /// Drives the socket; ends with the observer.
+    _driver: JoinSet<()>,
 }
 
 impl Observer {
@@ -77,8 +80,9 @@ impl Observer {
     /// No netlink.
     pub fn open() -> Result<Self, FactsError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(FactsError::Socket)?;
-        tokio::spawn(connection);
-        Ok(Self { handle })
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        Ok(Self { handle, _driver: driver })
     }
 
     /// Looks at everything that `desired` depends on.
