@@ -10,7 +10,7 @@ reasons! {
         Malformed = 1,
         /// VXLAN of one of our networks from an address that is not a member node.
         UnknownVtep = 2,
-        /// VXLAN from a member node for a network this node has no part in.
+        /// VXLAN for a network this node has no part in.
         UnknownVni = 3,
         /// No endpoint of the network has this link-layer address.
         UnknownEndpoint = 4,

@@ -11,6 +11,8 @@ pub const NODES: u32 = 16_384;
 pub const NETWORKS: u32 = 16_384;
 /// Interfaces of local tasks.
 pub const LINKS: u32 = 8_192;
+/// Kinds of counters, and of drop reasons: room for those to come, since a pinned map keeps its length.
+pub const COUNTED: u32 = 64;
 /// VIPs, and published ports times the addresses they are published on.
 pub const SERVICES: u32 = 131_072;
 /// Slots of all Maglev tables together, 8 bytes each.
@@ -20,3 +22,5 @@ pub const BACKENDS: u32 = 131_072;
 /// Sets of [`crate::flow::WAYS`] flows each; a power of two. At the bound a new flow takes the place of
 /// the least missed one of its set, and that is counted.
 pub const FLOW_SETS: u32 = 32_768;
+
+const _: () = assert!(crate::counter::Counter::COUNT <= COUNTED && crate::drop::DropReason::COUNT <= COUNTED);

@@ -8,7 +8,7 @@ use crate::addr::Addr;
 /// What identifies a flow for the choice of a backend. The address dialled is not in it: a client
 /// may dial any node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
+pub struct Tuple {
     /// The client.
     pub client: Addr,
     /// Its port; the identifier of an ICMP echo.
@@ -19,7 +19,7 @@ pub struct Flow {
     pub proto: u8,
 }
 
-impl Flow {
+impl Tuple {
     /// A hash of all of it.
     #[inline(always)]
     pub const fn hash(&self) -> u32 {

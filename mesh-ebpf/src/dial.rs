@@ -52,9 +52,9 @@ pub(crate) fn published(ip: &Ip, transport: &Transport) -> Option<Service> {
 
 impl Dial {
     #[inline(always)]
-    fn flow(&self) -> maglev::Flow {
+    fn flow(&self) -> maglev::Tuple {
         let Transport { ports, .. } = self.transport;
-        maglev::Flow { client: self.ip.src, client_port: ports.src, port: ports.dst, proto: self.ip.proto }
+        maglev::Tuple { client: self.ip.src, client_port: ports.src, port: ports.dst, proto: self.ip.proto }
     }
 
     /// The slot that the flow falls into: the same on every node, for every packet of the flow.
@@ -79,7 +79,7 @@ impl Dial {
     #[inline(always)]
     fn choose<P: Packet>(&mut self, packet: &mut P) -> Result<Verdict, DropReason> {
         let slot = self.slot()?;
-        match self.to_backend(packet, slot.current).outcome() {
+        match self.send_to(packet, slot.current).outcome() {
             Err(DropReason::UnknownFlow) if slot.previous != 0 => self.hand_on(packet, slot.previous),
             other => other,
         }
@@ -88,7 +88,7 @@ impl Dial {
     /// Gives a packet that another node chose a task for to that task, or refuses it.
     #[inline(always)]
     pub(crate) fn accept<P: Packet>(&mut self, packet: &mut P) -> Result<Verdict, DropReason> {
-        let outcome = match self.to_task(packet) {
+        let outcome = match self.hand_over(packet) {
             Err(DropReason::UnknownFlow) => self.disown(packet),
             other => other,
         };
@@ -110,7 +110,7 @@ impl Dial {
     #[inline(always)]
     fn hand_on<P: Packet>(&mut self, packet: &mut P, previous: u32) -> Result<Verdict, DropReason> {
         maps::count(Counter::HandedOn);
-        self.to_backend(packet, previous).outcome()
+        self.send_to(packet, previous).outcome()
     }
 
     /// Tells the sender what it can do about an error, if anything.
@@ -130,7 +130,7 @@ impl Dial {
     }
 
     #[inline(never)]
-    fn to_backend<P: Packet>(&mut self, packet: &mut P, number: u32) -> Packed {
+    fn send_to<P: Packet>(&mut self, packet: &mut P, number: u32) -> Packed {
         let Some(backend) = maps::backend(number) else { return Packed::new(Err(DropReason::NoBackend)) };
         if backend.node != Endpoint::HERE {
             return self.forward(packet, backend);
@@ -138,7 +138,7 @@ impl Dial {
         let addr = backend.addr_like(&self.ip.dst);
         self.task =
             Task { ifindex: backend.ifindex, mac: backend.mac, addr, backend: number, port: self.service.target_port };
-        Packed::new(self.to_task(packet))
+        Packed::new(self.hand_over(packet))
     }
 
     #[inline(always)]
@@ -153,7 +153,7 @@ impl Dial {
 
     /// Gives the packet to the task of this node that was chosen.
     #[inline(always)]
-    fn to_task<P: Packet>(&self, packet: &mut P) -> Result<Verdict, DropReason> {
+    fn hand_over<P: Packet>(&self, packet: &mut P) -> Result<Verdict, DropReason> {
         if self.task.addr == Addr::ZERO {
             return Err(DropReason::NoBackend);
         }

@@ -53,9 +53,9 @@ static DIAL: PerCpuArray<Dial, 1> = PerCpuArray::new();
 #[btf_map]
 static FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
 #[btf_map]
-static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::new();
+static COUNTERS: PerCpuArray<u64, { limits::COUNTED as usize }> = PerCpuArray::new();
 #[btf_map]
-static DROPS: PerCpuArray<u64, { DropReason::COUNT as usize }> = PerCpuArray::new();
+static DROPS: PerCpuArray<u64, { limits::COUNTED as usize }> = PerCpuArray::new();
 
 /// This node, once the daemon wrote it.
 #[inline(always)]
@@ -76,8 +76,8 @@ pub(crate) fn node(number: u32) -> Option<&'static Node> {
 /// Which member sends from this address?
 #[inline(always)]
 pub(crate) fn vtep(addr: Addr) -> Option<u32> {
-    // SAFETY: the value is copied at once. Elements live for an RCU grace period after removal
-    // (no preallocation), and a program runs inside one.
+    // SAFETY: the value is plain bytes and copied at once. An element that is removed meanwhile may be
+    // given to another key: the worst is one packet judged by that key's entry.
     unsafe { VTEPS.get(VtepKey { addr }) }.copied()
 }
 
@@ -104,8 +104,8 @@ pub(crate) fn neighbour(vni: u32, addr: Addr) -> Option<Mac> {
 /// The task behind a host-side interface.
 #[inline(always)]
 pub(crate) fn link(ifindex: u32) -> Option<&'static Link> {
-    // SAFETY: the element outlives the program run: see `vtep`. The daemon replaces elements
-    // whole and never writes into one.
+    // SAFETY: plain bytes that stay mapped for the program run. As in `vtep`, they may become those of
+    // another link when this one is removed meanwhile.
     unsafe { LINKS.get(ifindex) }
 }
 

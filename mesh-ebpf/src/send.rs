@@ -149,7 +149,7 @@ fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &Dial, flow: &Found) 
 #[inline(always)]
 fn peer_hash(dial: &Dial) -> u32 {
     let ports = dial.transport.ports;
-    maglev::Flow { client: dial.ip.dst, client_port: ports.dst, port: ports.src, proto: dial.ip.proto }.hash()
+    maglev::Tuple { client: dial.ip.dst, client_port: ports.dst, port: ports.src, proto: dial.ip.proto }.hash()
 }
 
 /// Sends the frame to the task of this link-layer address.

@@ -127,7 +127,7 @@ pub(crate) fn finish_tc(outcome: Result<Verdict, DropReason>) -> i32 {
         Ok(Verdict::Route(ifindex)) => packet::redirect_routed(ifindex) as i32,
         Err(reason) => {
             maps::count_drop(reason);
-            TC_ACT_SHOT as i32
+            TC_ACT_SHOT
         }
     }
 }

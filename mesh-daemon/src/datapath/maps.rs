@@ -187,8 +187,9 @@ impl Table<u32, Vec<Slot>> for Regions {
         Ok(BTreeMap::new())
     }
 
-    /// `Maps::dump` shows the runs that services name.
-    fn dump(&self, _: Visit<'_>) -> Result<(), MapError> {
+    /// Every slot that was ever written: of free runs too.
+    fn dump(&self, visit: Visit<'_>) -> Result<(), MapError> {
+        show(&self.array.read()?, visit);
         Ok(())
     }
 }
@@ -259,7 +260,6 @@ macro_rules! define {
             /// There is no such map, or it cannot be read.
             pub fn dump(&self, name: &str, visit: Visit<'_>) -> Result<(), MapsError> {
                 match name {
-                    "SLOTS" => self.dump_slots(visit)?,
                     FLOWS => self.dump_flows(visit)?,
                     $(
                         $name => Table::dump(&self.$field, visit).map_err(|source| MapsError::Read { name: $name, source })?,
@@ -298,15 +298,6 @@ impl Maps {
             let open = |source| MapsError::Open { path: path.clone(), source };
             Map::from_map_data(MapData::from_pin(&path).map_err(open)?).map_err(open)
         })
-    }
-
-    fn dump_slots(&self, visit: Visit<'_>) -> Result<(), MapsError> {
-        for (first, run) in self.tables()?.slots {
-            for (index, slot) in (first..).zip(run) {
-                visit(&Cell("index", &index), &slot);
-            }
-        }
-        Ok(())
     }
 
     fn dump_flows(&self, visit: Visit<'_>) -> Result<(), MapsError> {

@@ -10,6 +10,27 @@ use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
 use mesh_common::service::{Backend, Service, ServiceKey, Slot};
 
+/// What the kernel checks when it meets a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Bytes of a key.
+    pub key: u32,
+    /// Bytes of a value.
+    pub value: u32,
+    /// Most elements.
+    pub capacity: u32,
+}
+
+/// What of a table's value lies in one element of the map.
+macro_rules! element {
+    (Regions<$key:ty, $value:ty>) => {
+        Slot
+    };
+    ($kind:ident<$key:ty, $value:ty>) => {
+        $value
+    };
+}
+
 /// One step from a table to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit<K, V> {
@@ -63,8 +84,12 @@ macro_rules! define {
             )*
         }
 
-        /// Name and capacity of every configuration map.
-        pub const CAPACITIES: &[(&str, u32)] = &[ $( ($name, $capacity) ),* ];
+        /// Name and shape of every configuration map.
+        pub const CONTRACT: &[(&str, Shape)] = &[ $( ($name, Shape {
+            key: size_of::<$key>() as u32,
+            value: size_of::<element!($kind<$key, $value>)>() as u32,
+            capacity: $capacity,
+        }) ),* ];
 
         /// The writes that turn `from` into `to`: first everything that is put, in an order in
         /// which nothing refers to what is not there yet; then everything that goes, backwards.

@@ -1,5 +1,4 @@
 //! The builder against the description, and both against tcpdump.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
 use crate::process::Cmd;

@@ -30,18 +30,21 @@ pub(super) struct FieldDocs {
 
 impl SourceDocs {
     /// Reads a file in the form that the house writes it: one item or field a line, its
-    /// documentation above it.
+    /// documentation above it. Structs count inside a macro only, where they are indented: others are
+    /// not shared.
     pub(super) fn read(source: &str) -> Self {
         let mut docs = Self::default();
         let mut text: Vec<&str> = Vec::new();
         let mut open: Option<String> = None;
-        for line in source.lines().map(str::trim) {
+        for line in source.lines() {
+            let indented = line.starts_with(' ');
+            let line = line.trim();
             if let Some(doc) = line.strip_prefix("///") {
                 text.push(doc.trim());
                 continue;
             }
             let words = std::mem::take(&mut text).join(" ");
-            if let Some(name) = struct_name(line) {
+            if let (Some(name), true) = (struct_name(line), indented) {
                 docs.structs.insert(name.to_owned(), StructDocs { text: words, fields: Vec::new() });
                 open = (!line.ends_with('}')).then(|| name.to_owned());
             } else if line == "}" {

@@ -35,3 +35,6 @@ pub fn load(pins: &Pins) -> Result<Ebpf, LoadError> {
     }
     loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,43 @@
+//! The contract of the two sides, read out of the embedded ELF: no root, no kernel.
+
+use std::collections::BTreeMap;
+
+use aya_obj::Object;
+use mesh_common::flow::FlowSet;
+use mesh_common::limits;
+
+use super::OBJECT;
+use crate::datapath::maps::{COUNTERS, DROPS, FLOWS};
+use crate::datapath::tables::{CONTRACT, Shape};
+
+/// Maps that only the programs use: never pinned, never opened by the daemon.
+const PRIVATE: [&str; 2] = ["DIAL", "FLOW"];
+
+fn of_the_daemon() -> BTreeMap<&'static str, Shape> {
+    let counted = Shape { key: 4, value: 8, capacity: limits::COUNTED };
+    let flows = Shape { key: 4, value: size_of::<FlowSet>() as u32, capacity: limits::FLOW_SETS };
+    let mut shapes: BTreeMap<_, _> = CONTRACT.iter().copied().collect();
+    shapes.extend([(FLOWS, flows), (COUNTERS, counted), (DROPS, counted)]);
+    shapes
+}
+
+#[test]
+fn the_maps_of_the_programs_are_those_the_daemon_knows() {
+    let object = Object::parse(OBJECT).expect("the embedded object is an eBPF ELF");
+    let of_the_programs: BTreeMap<_, _> = object
+        .maps
+        .iter()
+        .filter(|(name, _)| !PRIVATE.contains(&name.as_str()))
+        .map(|(name, map)| {
+            let shape = Shape { key: map.key_size(), value: map.value_size(), capacity: map.max_entries() };
+            (name.as_str(), shape)
+        })
+        .collect();
+    assert_eq!(of_the_programs, of_the_daemon());
+}
+
+#[test]
+fn the_programs_declare_a_licence_that_opens_all_helpers() {
+    let object = Object::parse(OBJECT).expect("the embedded object is an eBPF ELF");
+    assert_eq!(object.license.to_str(), Ok("Dual MIT/GPL"));
+}
