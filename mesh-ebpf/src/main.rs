@@ -89,6 +89,9 @@ fn examine<P: Packet>(packet: &mut P, dial: &mut Dial, counter: Counter) -> Pack
 fn step_of<P: Packet>(packet: &mut P, dial: &mut Dial, counter: Counter) -> Result<Step, DropReason> {
     // Before the daemon has said what is ours, nothing is.
     let Ok(config) = maps::node_config() else { return Ok(Step::Pass) };
+    if packet.is_tagged() {
+        return Ok(Step::Pass); // belongs to the interface of its VLAN
+    }
     packet.pull(PULL);
     // What is odd before we know that it is for us is not ours to judge: the host's stack does.
     let Some(eth) = packet.read::<EthHeader>(0) else { return Ok(Step::Pass) };

@@ -56,6 +56,9 @@ pub(crate) trait Packet: Bytes {
 
     /// Index of the interface the frame came in by.
     fn ifindex(&self) -> u32;
+
+    /// Does the frame carry a VLAN tag that is not among its bytes?
+    fn is_tagged(&self) -> bool;
 }
 
 /// What changed under a transport checksum, as differences of RFC 1624.
@@ -231,6 +234,11 @@ impl Packet for XdpPacket<'_> {
         // SAFETY: a field of the valid context.
         unsafe { (*self.ctx.ctx).ingress_ifindex }
     }
+
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        false // a tag is among the bytes, and no EtherType we know
+    }
 }
 
 impl XdpPacket<'_> {
@@ -328,6 +336,12 @@ impl Packet for TcPacket<'_> {
     fn ifindex(&self) -> u32 {
         // SAFETY: a field of the valid context.
         unsafe { (*self.skb()).ifindex }
+    }
+
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        // SAFETY: a field of the valid context.
+        unsafe { (*self.skb()).vlan_present != 0 }
     }
 }
 

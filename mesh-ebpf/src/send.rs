@@ -33,6 +33,9 @@ pub(crate) fn admit(packet: &mut TcPacket<'_>, link: &Link) -> Result<(), DropRe
     if source != link.mac {
         return Err(DropReason::SpoofedMac);
     }
+    if packet.is_tagged() {
+        return Err(DropReason::UnknownProtocol); // the tag would end up on the tunnel
+    }
     Ok(())
 }
 

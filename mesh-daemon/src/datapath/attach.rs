@@ -108,6 +108,13 @@ pub enum TcMode {
     Clsact,
 }
 
+impl TcMode {
+    /// Do TC programs hang on clsact qdiscs?
+    pub fn uses_clsact(self) -> bool {
+        self == Self::Clsact || !preflight::kernel_at_least(TCX_SINCE)
+    }
+}
+
 /// How an uplink's frames reach the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -204,7 +211,7 @@ pub fn ingress(
     let attach = |source| attach_error(name, target.name, source);
     let adopt = |source| AttachError::Adopt { program: name, interface: target.name.to_owned(), source };
     let program = classifier(ebpf, name)?;
-    if mode == TcMode::Clsact || !preflight::kernel_at_least(TCX_SINCE) {
+    if mode.uses_clsact() {
         return clsact(program, name, target);
     }
     if let Some(old) = pinned(&pin).map_err(adopt)? {
@@ -250,7 +257,7 @@ fn clsact(program: &mut SchedClassifier, name: &'static str, target: Target<'_>)
     Ok(())
 }
 
-/// Removes the pins of links whose interface is not in `wanted`.
+/// Removes the pins of links that are not in `wanted`.
 ///
 /// # Errors
 /// A pin cannot be removed.

@@ -1,5 +1,7 @@
 //! Takes our filters off clsact qdiscs, and the qdisc away where nothing else hangs on it.
 
+use std::collections::BTreeSet;
+
 use aya::programs::TcAttachType;
 use aya::programs::tc::SchedClassifierLink;
 use futures_util::TryStreamExt as _;
@@ -14,12 +16,12 @@ const CLSACT: TcHandle = TcHandle { major: 0xffff, minor: 0 };
 /// See [`CLSACT`].
 const CLSACT_PARENT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
 
-/// Removes what `attach` put on clsact qdiscs of these interfaces.
+/// Removes what `attach` put on clsact qdiscs of interfaces that are not in `wanted`.
 ///
 /// # Errors
 /// The kernel did not answer.
-pub(super) async fn remove(handle: &Handle, facts: &Facts) -> Result<(), FactsError> {
-    for (name, interface) in &facts.interfaces {
+pub(super) async fn remove(handle: &Handle, facts: &Facts, wanted: &BTreeSet<u32>) -> Result<(), FactsError> {
+    for (name, interface) in facts.interfaces.iter().filter(|(_, interface)| !wanted.contains(&interface.ifindex)) {
         let filters = filters(handle, interface.ifindex).await?;
         if !filters.iter().any(is_ours) {
             continue;

@@ -3,7 +3,7 @@
 //! Read-only but for one thing: it asks the kernel to resolve the next hop to a node, since an XDP
 //! program cannot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
@@ -118,12 +118,12 @@ impl Observer {
         Ok(Facts { interfaces: self.interfaces().await?, paths: BTreeMap::new() })
     }
 
-    /// Takes our filters off the clsact qdiscs of these interfaces.
+    /// Takes our filters off the clsact qdiscs of interfaces that are not in `wanted`.
     ///
     /// # Errors
     /// A request failed.
-    pub async fn remove_clsact(&self, facts: &Facts) -> Result<(), FactsError> {
-        clsact::remove(&self.handle, facts).await
+    pub async fn clear_clsact(&self, facts: &Facts, wanted: &BTreeSet<u32>) -> Result<(), FactsError> {
+        clsact::remove(&self.handle, facts, wanted).await
     }
 
     async fn interfaces(&self) -> Result<BTreeMap<String, Interface>, FactsError> {

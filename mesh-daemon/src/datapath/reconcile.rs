@@ -58,6 +58,8 @@ pub struct Datapath {
     waiting: Vec<Waiting>,
     /// Programs on interfaces, by this daemon.
     attached: BTreeSet<(&'static str, u32)>,
+    /// The programs on interfaces that were wanted when superfluous ones were last removed.
+    in_force: BTreeSet<(&'static str, u32)>,
 }
 
 impl Datapath {
@@ -72,14 +74,14 @@ impl Datapath {
         let facts = observer.look(desired).await?;
         check_uplinks(desired, &facts)?;
         let fresh = !pins.root().exists();
-        let result = Self::load(pins.clone(), tc, observer, desired, &facts);
+        let result = Self::load(pins.clone(), tc, observer, desired, &facts).await;
         if result.is_err() && fresh {
             remove(&pins).await?;
         }
         result
     }
 
-    fn load(
+    async fn load(
         pins: Pins,
         tc: TcMode,
         observer: Observer,
@@ -91,8 +93,9 @@ impl Datapath {
         let maps = Maps::take(&mut ebpf)?;
         let tables = maps.tables()?;
         let attached = BTreeSet::new();
-        let mut datapath = Self { pins, tc, ebpf, maps, observer, tables, waiting: Vec::new(), attached };
-        datapath.apply(desired, facts)?;
+        let mut datapath =
+            Self { pins, tc, ebpf, maps, observer, tables, waiting: Vec::new(), attached, in_force: BTreeSet::new() };
+        datapath.apply(desired, facts).await?;
         datapath.pins.remove_other_versions().map_err(DatapathError::Pins)?;
         Ok(datapath)
     }
@@ -104,11 +107,11 @@ impl Datapath {
     pub async fn reconcile(&mut self, desired: &Desired) -> Result<(), DatapathError> {
         let facts = self.observer.look(desired).await?;
         check_uplinks(desired, &facts)?;
-        self.apply(desired, &facts)
+        self.apply(desired, &facts).await
     }
 
     /// Maps before attachments: a program never runs on tables that know nothing of its interface.
-    fn apply(&mut self, desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
+    async fn apply(&mut self, desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
         let (tables, waiting) = render(desired, facts, self.maps.flow_sets(), &self.tables);
         let changes = plan(&self.tables, &tables);
         if !changes.is_empty() {
@@ -119,10 +122,10 @@ impl Datapath {
             self.tables.apply(change);
         }
         self.report(waiting);
-        self.attach(desired, facts)
+        self.attach(desired, facts).await
     }
 
-    fn attach(&mut self, desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
+    async fn attach(&mut self, desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
         let mut wanted = BTreeSet::new();
         for (name, interface) in existing(&desired.node.uplinks, facts) {
             // TC first: XDP leaves bulk traffic to it.
@@ -136,8 +139,21 @@ impl Datapath {
             wanted.insert((attach::CONTAINER, interface.ifindex));
             self.attach_one(attach::CONTAINER, target(name, interface))?;
         }
-        attach::clear(&self.pins, &wanted)?;
+        self.detach(facts, &wanted).await
+    }
+
+    /// Takes programs off what is not wanted any more, and off the hook that another mode used.
+    async fn detach(&mut self, facts: &Facts, wanted: &BTreeSet<(&'static str, u32)>) -> Result<(), DatapathError> {
+        if self.in_force == *wanted {
+            return Ok(());
+        }
+        let (pinned, on_clsact): (BTreeSet<_>, BTreeSet<_>) =
+            wanted.iter().partition(|(program, _)| *program == attach::UNDERLAY || !self.tc.uses_clsact());
+        attach::clear(&self.pins, &pinned)?;
+        let on_clsact = on_clsact.into_iter().map(|(_, ifindex)| ifindex).collect();
+        self.observer.clear_clsact(facts, &on_clsact).await?;
         self.attached.retain(|attachment| wanted.contains(attachment));
+        self.in_force = wanted.clone();
         Ok(())
     }
 
@@ -185,7 +201,7 @@ impl Datapath {
 pub async fn remove(pins: &Pins) -> Result<(), DatapathError> {
     let observer = Observer::open()?;
     let facts = observer.look_at_interfaces().await?;
-    observer.remove_clsact(&facts).await?;
+    observer.clear_clsact(&facts, &BTreeSet::new()).await?;
     pins.remove().map_err(DatapathError::Pins)
 }
 
