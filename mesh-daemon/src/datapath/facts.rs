@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
 use mesh_common::addr::Mac;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
+use netlink_packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
@@ -63,6 +63,8 @@ pub struct Facts {
     pub interfaces: BTreeMap<String, Interface>,
     /// Ways to other nodes, by VTEP address. Those without a resolved next hop are absent.
     pub paths: BTreeMap<IpAddr, Path>,
+    /// UDP ports that VXLAN devices of the kernel listen on.
+    pub vxlan_ports: BTreeSet<u16>,
 }
 
 /// Asks the kernel.
@@ -90,7 +92,9 @@ impl Observer {
     /// # Errors
     /// A request failed.
     pub async fn look(&self, desired: &Desired) -> Result<Facts, FactsError> {
-        let interfaces = self.interfaces().await?;
+        let links = self.links().await?;
+        let interfaces: BTreeMap<_, _> = links.iter().filter_map(interface).collect();
+        let vxlan_ports = links.iter().filter_map(vxlan_port).collect();
         let neighbours = self.neighbours().await?;
         let mut paths = BTreeMap::new();
         for member in &desired.nodes {
@@ -107,7 +111,7 @@ impl Observer {
                 None => self.resolve(ifindex, next_hop).await?,
             }
         }
-        Ok(Facts { interfaces, paths })
+        Ok(Facts { interfaces, paths, vxlan_ports })
     }
 
     /// Looks at interfaces only.
@@ -115,7 +119,8 @@ impl Observer {
     /// # Errors
     /// The request failed.
     pub async fn look_at_interfaces(&self) -> Result<Facts, FactsError> {
-        Ok(Facts { interfaces: self.interfaces().await?, paths: BTreeMap::new() })
+        let interfaces = self.links().await?.iter().filter_map(interface).collect();
+        Ok(Facts { interfaces, ..Facts::default() })
     }
 
     /// Takes our filters off the clsact qdiscs of interfaces that are not in `wanted`.
@@ -126,10 +131,8 @@ impl Observer {
         clsact::remove(&self.handle, facts, wanted).await
     }
 
-    async fn interfaces(&self) -> Result<BTreeMap<String, Interface>, FactsError> {
-        let links: Vec<LinkMessage> =
-            self.handle.link().get().execute().try_collect().await.map_err(request("interfaces"))?;
-        Ok(links.iter().filter_map(interface).collect())
+    async fn links(&self) -> Result<Vec<LinkMessage>, FactsError> {
+        self.handle.link().get().execute().try_collect().await.map_err(request("interfaces"))
     }
 
     async fn neighbours(&self) -> Result<BTreeMap<(u32, IpAddr), Neighbour>, FactsError> {
@@ -211,6 +214,20 @@ fn interface(link: &LinkMessage) -> Option<(String, Interface)> {
         }
     }
     Some((name?, interface))
+}
+
+/// The port of a VXLAN device; `None` for other interfaces.
+fn vxlan_port(link: &LinkMessage) -> Option<u16> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(parts) => parts.iter().find_map(|part| match part {
+            LinkInfo::Data(InfoData::Vxlan(settings)) => settings.iter().find_map(|setting| match setting {
+                InfoVxlan::Port(port) => Some(*port),
+                _ => None,
+            }),
+            _ => None,
+        }),
+        _ => None,
+    })
 }
 
 fn hop(route: &RouteMessage, to: IpAddr) -> Option<(u32, IpAddr)> {

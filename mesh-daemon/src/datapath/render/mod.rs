@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use mesh_common::ABI_VERSION;
 use mesh_common::addr::{Addr, Mac};
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
-use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
+use mesh_common::node::{Network, Node, NodeConfig, VtepKey, node_flag};
 
 use super::desired::{self, Desired, addr};
 use super::facts::Facts;
@@ -51,7 +51,7 @@ pub fn render(desired: &Desired, facts: &Facts, flow_sets: u32, before: &Tables)
         NodeConfig {
             vtep: addr(desired.node.vtep),
             vxlan_port: desired.node.vxlan_port.to_be_bytes(),
-            flags: 0,
+            flags: if facts.vxlan_ports.contains(&desired.node.vxlan_port) { node_flag::SHARED_PORT } else { 0 },
             version: ABI_VERSION,
             ingress_vni: desired.node.ingress_vni.unwrap_or(0),
             flow_mask: flow_sets - 1,
