@@ -26,3 +26,8 @@ pub mod service;
 /// never reads bytes of another shape. It moves whenever a layout moves; `cargo xtask gen`
 /// refuses the one without the other.
 pub const ABI_VERSION: u32 = 2;
+
+#[cfg(test)]
+extern crate std;
+#[cfg(test)]
+mod tests;

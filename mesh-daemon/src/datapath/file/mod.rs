@@ -75,3 +75,6 @@ fn line_of(text: &str, wrong: &Wrong) -> usize {
     });
     text.bytes().take(start.unwrap_or(0)).filter(|byte| *byte == b'\n').count() + 1
 }
+
+#[cfg(test)]
+mod tests;
