@@ -48,5 +48,8 @@ reasons! {
         UnsupportedTransport = 20,
         /// The network has no way out to this address.
         NoRoute = 21,
+        /// Does not fit into a tunnel to the backend's node; the sender got an ICMP error with the size
+        /// that does, unless it allowed fragments.
+        TooBig = 22,
     }
 }

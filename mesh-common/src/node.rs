@@ -33,6 +33,8 @@ shared! {
         pub next_hop: Mac,
         /// Link-layer address of that interface.
         pub source_mac: Mac,
+        /// Largest IP packet that interface sends, bytes.
+        pub mtu: u32,
     }
 
     /// Key of `VTEPS`, whose value is a node number: which node a VXLAN packet comes from.

@@ -44,6 +44,8 @@ pub struct Ip {
     pub fragment: bool,
     /// Where the payload starts.
     pub payload_at: usize,
+    /// Bytes of payload by the header: a frame may be longer, for Ethernet pads short ones.
+    pub payload_len: u16,
 }
 
 /// The network layer behind the Ethernet header at `at`; `None` if it is neither IPv4 nor IPv6.
@@ -115,12 +117,14 @@ fn ipv4<P: Bytes + ?Sized>(packet: &P, at: usize) -> Result<Ip, DropReason> {
     if ip.version_ihl >> 4 != 4 || ihl < MIN_IHL {
         return Err(DropReason::Malformed);
     }
+    let header_len = u16::from(ihl) * 4;
     Ok(Ip {
         src: Addr::v4(ip.src),
         dst: Addr::v4(ip.dst),
         proto: ip.proto,
         fragment: u16::from_be_bytes(ip.fragment) & FRAGMENT_BITS != 0,
-        payload_at: at + (ihl as usize) * 4,
+        payload_at: at + header_len as usize,
+        payload_len: u16::from_be_bytes(ip.total_len).wrapping_sub(header_len),
     })
 }
 
@@ -136,5 +140,6 @@ fn ipv6<P: Bytes + ?Sized>(packet: &P, at: usize) -> Result<Ip, DropReason> {
         proto: ip.proto,
         fragment: ip.proto == proto::IPV6_FRAGMENT,
         payload_at: at + size_of::<Ipv6Header>(),
+        payload_len: u16::from_be_bytes(ip.payload_len),
     })
 }

@@ -9,7 +9,7 @@ use mesh_common::drop::DropReason;
 use mesh_common::endpoint::Endpoint;
 use mesh_common::header::{EthHeader, proto};
 use mesh_common::maglev;
-use mesh_common::parse::{Ip, Transport};
+use mesh_common::parse::{ETH_LEN, Ip, Transport};
 use mesh_common::service::{Backend, Service, ServiceKey, Slot, service_flag};
 
 use crate::local::{self, Origin, Task};
@@ -37,6 +37,8 @@ pub(crate) struct Dial {
     pub(crate) back: Back,
     /// The flow it answers, if it is an answer.
     pub(crate) flow: Found,
+    /// The largest IP packet that fits into the tunnel it should take.
+    pub(crate) room: u32,
     /// The task of this node that was chosen.
     pub(crate) task: Task,
 }
@@ -121,9 +123,10 @@ impl Dial {
         outcome: Result<Verdict, DropReason>,
     ) -> Result<Verdict, DropReason> {
         match outcome {
-            Err(reason @ (DropReason::NoBackend | DropReason::UnknownFlow)) => {
+            Err(reason @ (DropReason::NoBackend | DropReason::UnknownFlow | DropReason::TooBig)) => {
+                let answer = refuse::answer(packet, self, reason)?;
                 maps::count_drop(reason);
-                refuse::answer(packet, self)
+                Ok(answer)
             }
             other => other,
         }
@@ -142,7 +145,12 @@ impl Dial {
     }
 
     #[inline(always)]
-    fn forward<P: Packet>(&self, packet: &mut P, backend: &Backend) -> Packed {
+    fn forward<P: Packet>(&mut self, packet: &mut P, backend: &Backend) -> Packed {
+        self.room = vxlan::room(backend.node);
+        let len = packet.len().wrapping_sub(ETH_LEN as u32);
+        if self.room != 0 && len > self.room && !packet.is_segmented() {
+            return Packed::new(Err(DropReason::TooBig));
+        }
         let inner = EthHeader { dst: backend.mac, src: Mac::ROUTER, ether_type: self.eth.ether_type };
         if let Err(reason) = packet.write(0, &inner) {
             return Packed::new(Err(reason));

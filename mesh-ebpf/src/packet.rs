@@ -59,6 +59,9 @@ pub(crate) trait Packet: Bytes {
 
     /// Does the frame carry a VLAN tag that is not among its bytes?
     fn is_tagged(&self) -> bool;
+
+    /// Does the frame stand for several segments, each of which fits the link?
+    fn is_segmented(&self) -> bool;
 }
 
 /// What changed under a transport checksum, as differences of RFC 1624.
@@ -239,6 +242,11 @@ impl Packet for XdpPacket<'_> {
     fn is_tagged(&self) -> bool {
         false // a tag is among the bytes, and no EtherType we know
     }
+
+    #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        false
+    }
 }
 
 impl XdpPacket<'_> {
@@ -342,6 +350,12 @@ impl Packet for TcPacket<'_> {
     fn is_tagged(&self) -> bool {
         // SAFETY: a field of the valid context.
         unsafe { (*self.skb()).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        // SAFETY: a field of the valid context.
+        unsafe { (*self.skb()).gso_size != 0 }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Tells a sender that nobody takes its packet: a TCP reset (RFC 9293 section 3.10.7.1) or an ICMP
-//! "port unreachable" (RFC 792, RFC 4443), in the place of the packet. Silence would make it wait.
+//! error (RFC 792, RFC 4443), in the place of the packet. Silence would make it wait.
 
 use mesh_common::addr::{Addr, Mac};
 use mesh_common::checksum::{self, address, dword, finish, word};
@@ -26,16 +26,17 @@ pub(crate) enum Back {
 /// # Errors
 /// The packet is one that must not be answered, or too short to be.
 #[inline(always)]
-pub(crate) fn answer<P: Packet>(packet: &mut P, dial: &Dial) -> Result<Verdict, DropReason> {
+pub(crate) fn answer<P: Packet>(packet: &mut P, dial: &Dial, reason: DropReason) -> Result<Verdict, DropReason> {
+    let too_big = reason == DropReason::TooBig;
     match (dial.ip.proto, dial.ip.dst.is_v4()) {
-        (proto::TCP, _) => reset(packet, dial)?,
-        (proto::UDP, true) => unreachable_v4(packet, dial)?,
-        (proto::UDP, false) => {
+        (proto::TCP, _) if !too_big => reset(packet, dial)?,
+        (proto::TCP | proto::UDP, true) => error_v4(packet, dial, too_big)?,
+        (proto::TCP | proto::UDP, false) => {
             let quoted = quote_v6(packet, dial.ip.payload_at);
-            unreachable_v6(packet, dial, quoted)?;
+            error_v6(packet, dial, quoted, too_big)?;
         }
         // RFC 1122 section 3.2.2: no error about an ICMP message that may be one.
-        _ => return Err(DropReason::NoBackend),
+        _ => return Err(reason),
     }
     let eth = EthHeader { dst: dial.eth.src, src: dial.eth.dst, ether_type: dial.eth.ether_type };
     match dial.back {
@@ -63,7 +64,7 @@ fn reset<P: Packet>(packet: &mut P, dial: &Dial) -> Result<(), DropReason> {
         let syn = u32::from(tcp.flags & tcp_flag::SYN != 0);
         let fin = u32::from(tcp.flags & tcp_flag::FIN != 0);
         let header = u32::from(tcp.offset >> 4) * 4;
-        let data = (packet.len()).wrapping_sub(dial.ip.payload_at as u32).wrapping_sub(header);
+        let data = u32::from(dial.ip.payload_len).wrapping_sub(header);
         let next = u32::from_be_bytes(tcp.seq).wrapping_add(data).wrapping_add(syn + fin);
         answer.ack = next.to_be_bytes();
         answer.flags |= tcp_flag::ACK;
@@ -84,14 +85,23 @@ fn reset<P: Packet>(packet: &mut P, dial: &Dial) -> Result<(), DropReason> {
 /// are the ports.
 const QUOTED: usize = size_of::<UdpHeader>();
 
+/// "Port unreachable", or "fragmentation needed" with the size that fits (RFC 1191 section 4).
 #[inline(never)]
-fn unreachable_v4<P: Packet>(packet: &mut P, dial: &Dial) -> Result<(), DropReason> {
+fn error_v4<P: Packet>(packet: &mut P, dial: &Dial, too_big: bool) -> Result<(), DropReason> {
     let udp: UdpHeader = packet.need(dial.ip.payload_at)?;
     let mut quoted: Ipv4Header = packet.need(ETH_LEN)?;
     // The quoted header loses its options.
     quoted.version_ihl = 0x45;
     let mut icmp = IcmpHeader { kind: 3, code: 3, ..IcmpHeader::ZERO };
-    icmp.checksum = finish(word([icmp.kind, icmp.code]) + checksum::ipv4(&quoted) + udp_sum(&udp));
+    if too_big {
+        if quoted.fragment[0] & DONT_FRAGMENT == 0 {
+            return Err(DropReason::TooBig); // its sender does not listen to this error
+        }
+        icmp.code = 4;
+        icmp.rest = dial.room.to_be_bytes();
+    }
+    let head = word([icmp.kind, icmp.code]) + dword(icmp.rest);
+    icmp.checksum = finish(head + checksum::ipv4(&quoted) + udp_sum(&udp));
     let len = size_of::<IcmpHeader>() + size_of::<Ipv4Header>() + QUOTED;
     let at = network(packet, dial, proto::ICMP, len as u16)?;
     packet.write(at, &icmp)?;
@@ -104,14 +114,22 @@ fn udp_sum(udp: &UdpHeader) -> u64 {
     word(udp.src) + word(udp.dst) + word(udp.len) + word(udp.checksum)
 }
 
+/// RFC 791: in the first byte of the fragment field.
+const DONT_FRAGMENT: u8 = 0x40;
+
+/// "Port unreachable", or "packet too big" with the size that fits (RFC 4443 section 3.2).
 #[inline(never)]
-fn unreachable_v6<P: Packet>(packet: &mut P, dial: &Dial, quoted: u64) -> Result<(), DropReason> {
+fn error_v6<P: Packet>(packet: &mut P, dial: &Dial, quoted: u64, too_big: bool) -> Result<(), DropReason> {
     let len = ICMPV6_ERROR_LEN;
     if quoted == NOT_QUOTED {
         return Err(DropReason::Truncated);
     }
     let mut icmp = IcmpHeader { kind: 1, code: 4, ..IcmpHeader::ZERO };
-    icmp.checksum = finish(pseudo_sum(dial, proto::ICMPV6, len) + word([icmp.kind, icmp.code]) + quoted);
+    if too_big {
+        icmp = IcmpHeader { kind: 2, code: 0, rest: dial.room.to_be_bytes(), ..IcmpHeader::ZERO };
+    }
+    let head = word([icmp.kind, icmp.code]) + dword(icmp.rest);
+    icmp.checksum = finish(pseudo_sum(dial, proto::ICMPV6, len) + head + quoted);
     let at = network(packet, dial, proto::ICMPV6, len)?;
     packet.write(at, &icmp)
 }

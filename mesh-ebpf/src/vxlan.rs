@@ -59,6 +59,14 @@ fn source_port(hash: u32) -> [u8; 2] {
     (((hash ^ (hash >> 16)) as u16) | 0xc000).to_be_bytes()
 }
 
+/// The largest IP packet that fits into a tunnel to a node; 0 if it is not known.
+#[inline(always)]
+pub(crate) fn room(node: u32) -> u32 {
+    let Some(node) = maps::node(node) else { return 0 };
+    let outer = if node.vtep.is_v4() { size_of::<OuterV4>() } else { size_of::<OuterV6>() };
+    node.mtu.saturating_sub(outer as u32)
+}
+
 /// Hops a packet of ours may take (RFC 1700).
 pub(crate) const TTL: u8 = 64;
 

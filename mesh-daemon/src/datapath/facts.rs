@@ -41,6 +41,8 @@ pub struct Interface {
     pub ifindex: u32,
     /// Its link-layer address.
     pub mac: Mac,
+    /// Largest IP packet it sends, bytes.
+    pub mtu: u32,
     /// The XDP program it runs, if any.
     pub xdp_program: Option<u32>,
 }
@@ -52,6 +54,8 @@ pub struct Path {
     pub ifindex: u32,
     /// Link-layer address of that interface.
     pub source_mac: Mac,
+    /// Largest IP packet that interface sends, bytes.
+    pub mtu: u32,
     /// Link-layer address of the next hop.
     pub next_hop: Mac,
 }
@@ -102,7 +106,7 @@ impl Observer {
             let Some(source) = interfaces.values().find(|interface| interface.ifindex == ifindex) else { continue };
             match neighbours.get(&(ifindex, next_hop)) {
                 Some(Neighbour { mac, fresh }) => {
-                    let path = Path { ifindex, source_mac: source.mac, next_hop: *mac };
+                    let path = Path { ifindex, source_mac: source.mac, mtu: source.mtu, next_hop: *mac };
                     paths.insert(member.vtep, path);
                     if !fresh {
                         self.resolve(ifindex, next_hop).await?;
@@ -199,11 +203,12 @@ pub(super) fn request(what: &'static str) -> impl Fn(rtnetlink::Error) -> FactsE
 
 fn interface(link: &LinkMessage) -> Option<(String, Interface)> {
     let mut name = None;
-    let mut interface = Interface { ifindex: link.header.index, mac: Mac::ZERO, xdp_program: None };
+    let mut interface = Interface { ifindex: link.header.index, mac: Mac::ZERO, mtu: 0, xdp_program: None };
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
             LinkAttribute::Address(bytes) => interface.mac = mac_of(bytes).unwrap_or(Mac::ZERO),
+            LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
             LinkAttribute::Xdp(xdp) => {
                 interface.xdp_program = xdp.iter().find_map(|part| match part {
                     LinkXdp::ProgId(id) => Some(*id),

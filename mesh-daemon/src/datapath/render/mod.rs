@@ -95,6 +95,7 @@ fn render_nodes(
                 node.ifindex = path.ifindex;
                 node.next_hop = path.next_hop;
                 node.source_mac = path.source_mac;
+                node.mtu = path.mtu;
             }
             None => waiting.push(Waiting::Path { node: member.name.clone(), vtep: member.vtep }),
         }

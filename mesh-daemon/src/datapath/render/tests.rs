@@ -48,9 +48,13 @@ fn desired(remote: &[u8], draining: &[u8]) -> Desired {
 }
 
 fn facts() -> Facts {
-    let interface =
-        |ifindex| Interface { ifindex, mac: Mac { bytes: [2, 0, 0, 0, 0, ifindex as u8] }, xdp_program: None };
-    let way = Way { ifindex: 2, source_mac: Mac { bytes: [2; 6] }, next_hop: Mac { bytes: [4; 6] } };
+    let interface = |ifindex| Interface {
+        ifindex,
+        mac: Mac { bytes: [2, 0, 0, 0, 0, ifindex as u8] },
+        mtu: 1500,
+        xdp_program: None,
+    };
+    let way = Way { ifindex: 2, source_mac: Mac { bytes: [2; 6] }, mtu: 1500, next_hop: Mac { bytes: [4; 6] } };
     Facts {
         interfaces: [("eth0".to_owned(), interface(2)), ("v-web".to_owned(), interface(7))].into(),
         paths: [(IpAddr::from([192, 0, 2, 2]), way)].into(),
