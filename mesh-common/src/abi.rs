@@ -32,7 +32,7 @@ pub enum Value<'a> {
     Addr(crate::addr::Addr),
     /// A link-layer address.
     Mac(crate::addr::Mac),
-    /// Raw bytes in packet order; two of them are a port.
+    /// Raw bytes in packet order; two of them are a port, four an IPv4 address.
     Bytes(&'a [u8]),
     /// A name or a sentence.
     Text(&'static str),

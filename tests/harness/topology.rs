@@ -261,15 +261,16 @@ impl Host {
             format!("link set {host_link} addrgenmode none"),
             format!("link set {host_link} up"),
         ])?;
-        // XDP redirect into a veth is lost without a word unless the far end has GRO.
-        ethtool(ns, "eth0", &["gro", "on"])?;
         let mut lines = vec!["link set eth0 up".to_owned()];
         lines.extend(plan.ip4.iter().map(|ip4| format!("addr add {ip4} dev eth0")));
         lines.extend(plan.ip6.iter().map(|ip6| format!("addr add {ip6} dev eth0 nodad")));
         for gateway in &plan.gateways {
             lines.push(format!("route add default via {gateway} dev eth0 onlink"));
         }
-        ns.ip(&lines)
+        ns.ip(&lines)?;
+        // XDP redirect into a veth is lost without a word unless the far end has GRO. Switched on while
+        // that end is down, it would not be told to the near end.
+        ethtool(ns, "eth0", &["gro", "on"])
     }
 
     /// Puts a vxlan device of the kernel on this machine, up and addressed.

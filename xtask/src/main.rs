@@ -9,6 +9,7 @@
 mod build_ebpf;
 mod ci;
 mod command;
+mod demo;
 mod reference;
 mod setup;
 mod test;
@@ -26,6 +27,8 @@ enum Chore {
     Setup(setup::Setup),
     /// Build the kernel programs alone and check that no panic is reachable in them.
     BuildEbpf(build_ebpf::BuildEbpf),
+    /// Show a cluster's packet path at work: three nodes, a client, a service.
+    Demo(demo::Demo),
     /// Run the tests: all layers, or the ones named.
     Test(test::Test),
     /// Everything continuous integration runs: the static checks, then all tests.
@@ -41,6 +44,7 @@ impl Chore {
         match self {
             Self::Setup(chore) => chore.run(),
             Self::BuildEbpf(chore) => chore.run(),
+            Self::Demo(chore) => chore.run(),
             Self::Test(chore) => chore.run(),
             Self::Ci(chore) => chore.run(),
             Self::Tidy(chore) => chore.run(),

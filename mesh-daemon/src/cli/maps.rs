@@ -89,6 +89,8 @@ fn collect(record: &dyn Record, row: &mut Row) {
             Value::Addr(addr) => json!(format_addr(addr)),
             Value::Mac(address) => json!(mac::format(address)),
             Value::Bytes([a, b]) => json!(u16::from_be_bytes([*a, *b])),
+            // Four bytes are an IPv4 address in every shared type.
+            Value::Bytes([a, b, c, d]) => json!(format_addr(Addr::v4([*a, *b, *c, *d]))),
             Value::Bytes(bytes) => json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
             Value::Text(text) => json!(text),
             Value::Record(inner) => return collect(inner, row),
@@ -99,7 +101,7 @@ fn collect(record: &dyn Record, row: &mut Row) {
 
 /// `-` for no address at all.
 fn format_addr(addr: Addr) -> String {
-    if addr == Addr::ZERO {
+    if addr == Addr::ZERO || addr == Addr::v4([0; 4]) {
         return "-".to_owned();
     }
     let ip =
