@@ -8,6 +8,7 @@
 pub mod capture;
 pub mod clients;
 pub mod image;
+pub mod meshd;
 pub mod netns;
 pub mod packet;
 pub mod pcap;
