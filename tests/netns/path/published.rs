@@ -5,7 +5,7 @@ use harness::process::Proc;
 use harness::{Capture, Plan, Transport, describe, servers};
 
 use super::dial::{assert_reaches_all, assert_tcp_refused, assert_udp_refused, failed_requests};
-use super::{addresses, assert_no_drops, cluster};
+use super::{addresses, assert_no_drops, cluster, drops};
 
 /// What two services of two tasks each, and one of none, are published as.
 const TUNNEL: u16 = 8080;
@@ -136,7 +136,7 @@ fn a_port_without_anyone_behind_it_is_refused_at_once() {
             assert_tcp_refused(client, address, EMPTY);
             assert_udp_refused(client, address, EMPTY);
         }
-        assert_eq!(meshd.drops().unwrap(), [("NoBackend".to_owned(), 4)]);
+        assert_eq!(drops(meshd), [("NoBackend".to_owned(), 4)]);
         let target = format!("http://{}:{EMPTY}/", entry.ip4);
         let curl = client.command(["curl", "-sS", "--noproxy", "*", "--max-time", "1", &target]).attempt().unwrap();
         assert_eq!(curl.status.code(), Some(7), "{curl}");

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use harness::clients::{Ping, Pinged, ping};
-use harness::meshd::{Cluster, State, TaskSpec};
+use harness::meshd::{Cluster, State, TaskSpec, put_task};
 use harness::{Netns, Plan};
 
 use super::{assert_no_drops, assert_pings, cluster};
@@ -168,11 +168,10 @@ fn a_link_that_is_missing_is_waited_for() {
     let mut state = two_tasks();
     let late = TaskSpec::new("late", 0, 4);
     let mut cluster = cluster(&Plan::default(), state.clone(), &[]);
-    state.tasks.push(late);
+    state.tasks.push(late.clone());
     cluster.apply(state.clone()).unwrap();
     cluster.meshd[0].wait_line("interface v-late of a task in network net does not exist").unwrap();
-    let plan = harness::TaskPlan::new("late").ip4("10.0.9.4/24").ip6("fd00:9::4/64");
-    let task = cluster.bed.nodes[0].task(&plan).unwrap();
+    let task = put_task(&cluster.bed.nodes[0], &late, 1450).unwrap();
     let knows = |meshd: &harness::meshd::Meshd| {
         Ok(meshd.dump("LINKS")?.len() == 2 && harness::meshd::files_below(&meshd.pins.join("links")).len() == 4)
     };

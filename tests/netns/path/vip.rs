@@ -8,7 +8,7 @@ use harness::process::Proc;
 use harness::{Netns, Plan, Transport, servers};
 
 use super::dial::{assert_reaches_all, assert_tcp_refused, assert_udp_refused};
-use super::{assert_no_drops, assert_pings, cluster};
+use super::{assert_no_drops, assert_pings, cluster, drops};
 
 const WEB: &str = "[[services]]\nname = \"web\"\nnetwork = \"net\"\nvips = [\"10.0.9.100\", \"fd00:9::100\"]\n";
 const NOBODY: &str = "[[services]]\nname = \"nobody\"\nnetwork = \"net\"\nvips = [\"10.0.9.101\", \"fd00:9::101\"]\n";
@@ -115,5 +115,5 @@ fn a_vip_without_tasks_refuses_at_once() {
         assert_tcp_refused(ns, vip, 7000);
         assert_udp_refused(ns, vip, 7000);
     }
-    assert_eq!(cluster.meshd[0].drops().unwrap(), [("NoBackend".to_owned(), 4)]);
+    assert_eq!(drops(&cluster.meshd[0]), [("NoBackend".to_owned(), 4)]);
 }
