@@ -9,7 +9,7 @@ use mesh_common::drop::DropReason;
 use mesh_common::endpoint::Endpoint;
 use mesh_common::header::{EthHeader, proto};
 use mesh_common::maglev;
-use mesh_common::parse::{ETH_LEN, Ip, Transport};
+use mesh_common::parse::{Ip, Transport};
 use mesh_common::service::{Backend, Service, ServiceKey, Slot, service_flag};
 
 use crate::local::{self, Origin, Task};
@@ -37,8 +37,8 @@ pub(crate) struct Dial {
     pub(crate) back: Back,
     /// The flow it answers, if it is an answer.
     pub(crate) flow: Found,
-    /// The largest IP packet that fits into the tunnel it should take.
-    pub(crate) room: u32,
+    /// The node it does not fit into a tunnel to.
+    pub(crate) far: u32,
     /// The task of this node that was chosen.
     pub(crate) task: Task,
 }
@@ -117,7 +117,7 @@ impl Dial {
 
     /// Tells the sender what it can do about an error, if anything.
     #[inline(always)]
-    fn or_refuse<P: Packet>(
+    pub(crate) fn or_refuse<P: Packet>(
         &self,
         packet: &mut P,
         outcome: Result<Verdict, DropReason>,
@@ -146,10 +146,9 @@ impl Dial {
 
     #[inline(always)]
     fn forward<P: Packet>(&mut self, packet: &mut P, backend: &Backend) -> Packed {
-        self.room = vxlan::room(backend.node);
-        let len = packet.len().wrapping_sub(ETH_LEN as u32);
-        if self.room != 0 && len > self.room && !packet.is_segmented() {
-            return Packed::new(Err(DropReason::TooBig));
+        if let Err(reason) = vxlan::check_fit(packet, backend.node) {
+            self.far = backend.node;
+            return Packed::new(Err(reason));
         }
         let inner = EthHeader { dst: backend.mac, src: Mac::ROUTER, ether_type: self.eth.ether_type };
         if let Err(reason) = packet.write(0, &inner) {

@@ -30,13 +30,13 @@ pub(crate) fn answer<P: Packet>(packet: &mut P, dial: &Dial, reason: DropReason)
     let too_big = reason == DropReason::TooBig;
     match (dial.ip.proto, dial.ip.dst.is_v4()) {
         (proto::TCP, _) if !too_big => reset(packet, dial)?,
-        (proto::TCP | proto::UDP, true) => error_v4(packet, dial, too_big)?,
-        (proto::TCP | proto::UDP, false) => {
+        // No backend is a reason for silence to an echo: a VIP answers while one lives.
+        (protocol, _) if !too_big && protocol != proto::UDP => return Err(reason),
+        (_, true) => error_v4(packet, dial, too_big)?,
+        (_, false) => {
             let quoted = quote_v6(packet, dial.ip.payload_at);
             error_v6(packet, dial, quoted, too_big)?;
         }
-        // RFC 1122 section 3.2.2: no error about an ICMP message that may be one.
-        _ => return Err(reason),
     }
     let eth = EthHeader { dst: dial.eth.src, src: dial.eth.dst, ether_type: dial.eth.ether_type };
     match dial.back {
@@ -98,7 +98,7 @@ fn error_v4<P: Packet>(packet: &mut P, dial: &Dial, too_big: bool) -> Result<(),
             return Err(DropReason::TooBig); // its sender does not listen to this error
         }
         icmp.code = 4;
-        icmp.rest = dial.room.to_be_bytes();
+        icmp.rest = vxlan::room(dial.far).to_be_bytes();
     }
     let head = word([icmp.kind, icmp.code]) + dword(icmp.rest);
     icmp.checksum = finish(head + checksum::ipv4(&quoted) + udp_sum(&udp));
@@ -126,7 +126,7 @@ fn error_v6<P: Packet>(packet: &mut P, dial: &Dial, quoted: u64, too_big: bool) 
     }
     let mut icmp = IcmpHeader { kind: 1, code: 4, ..IcmpHeader::ZERO };
     if too_big {
-        icmp = IcmpHeader { kind: 2, code: 0, rest: dial.room.to_be_bytes(), ..IcmpHeader::ZERO };
+        icmp = IcmpHeader { kind: 2, code: 0, rest: vxlan::room(dial.far).to_be_bytes(), ..IcmpHeader::ZERO };
     }
     let head = word([icmp.kind, icmp.code]) + dword(icmp.rest);
     icmp.checksum = finish(pseudo_sum(dial, proto::ICMPV6, len) + head + quoted);

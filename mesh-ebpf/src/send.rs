@@ -46,7 +46,11 @@ pub(crate) fn onward(packet: &mut TcPacket<'_>, link: &Link) -> Result<Verdict, 
     match examine(packet, link, dial).step()? {
         Step::Reply => reply(packet, link, dial).outcome(),
         Step::Balance => dial.balance(packet),
-        _ => to_endpoint(packet, link, dial.eth.dst, peer_hash(dial)),
+        _ => {
+            dial.back = Back::Interface(packet.ifindex());
+            let outcome = to_endpoint(packet, link, dial);
+            dial.or_refuse(packet, outcome)
+        }
     }
 }
 
@@ -117,12 +121,13 @@ fn reply_of(packet: &TcPacket<'_>, config: &NodeConfig, dial: &Dial) -> Option<F
 ///
 /// A function of its own in the kernel too: see `verdict`.
 #[inline(never)]
-fn reply(packet: &mut TcPacket<'_>, link: &Link, dial: &Dial) -> Packed {
-    Packed::new(translate(packet, link, dial, &dial.flow))
+fn reply(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Packed {
+    let flow = dial.flow;
+    Packed::new(translate(packet, link, dial, &flow))
 }
 
 #[inline(always)]
-fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &Dial, flow: &Found) -> Result<Verdict, DropReason> {
+fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial, flow: &Found) -> Result<Verdict, DropReason> {
     let ip = &dial.ip;
     let port = if has_ports(ip.proto) { Some(flow.dialled_port) } else { None };
     nat::rewrite(packet, ip, End::Source, &flow.dialled, port)?;
@@ -135,7 +140,7 @@ fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &Dial, flow: &Found) 
         return Ok(Verdict::Redirect(packet.ifindex()));
     }
     if flow.state & state::PUBLISHED == 0 {
-        return to_endpoint(packet, link, dial.eth.dst, peer_hash(dial));
+        return to_endpoint(packet, link, dial);
     }
     if flow.state & state::HERE != 0 {
         return Ok(Verdict::Route(flow.origin));
@@ -155,15 +160,19 @@ fn peer_hash(dial: &Dial) -> u32 {
     maglev::Tuple { client: dial.ip.dst, client_port: ports.dst, port: ports.src, proto: dial.ip.proto }.hash()
 }
 
-/// Sends the frame to the task of this link-layer address.
+/// Sends the frame to the task of its link-layer address.
 #[inline(always)]
-fn to_endpoint(packet: &mut TcPacket<'_>, link: &Link, dst: Mac, hash: u32) -> Result<Verdict, DropReason> {
-    let endpoint = maps::endpoint(link.vni, dst).ok_or(DropReason::UnknownEndpoint)?;
+fn to_endpoint(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Result<Verdict, DropReason> {
+    let endpoint = maps::endpoint(link.vni, dial.eth.dst).ok_or(DropReason::UnknownEndpoint)?;
     if endpoint.node == Endpoint::HERE {
         maps::count(Counter::Local);
         return Ok(Verdict::Redirect(endpoint.ifindex));
     }
-    let out = vxlan::wrap(packet, endpoint.node, link.vni, hash).outcome()?;
+    if let Err(reason) = vxlan::check_fit(packet, endpoint.node) {
+        dial.far = endpoint.node;
+        return Err(reason);
+    }
+    let out = vxlan::wrap(packet, endpoint.node, link.vni, peer_hash(dial)).outcome()?;
     maps::count(Counter::Encap);
     Ok(out)
 }

@@ -59,10 +59,24 @@ fn source_port(hash: u32) -> [u8; 2] {
     (((hash ^ (hash >> 16)) as u16) | 0xc000).to_be_bytes()
 }
 
-/// The largest IP packet that fits into a tunnel to a node; 0 if it is not known.
+/// Does the frame fit into a tunnel to a node? What stands for several segments does if they do, and
+/// those are as long as their sender's link allows.
+#[inline(always)]
+pub(crate) fn check_fit<P: Packet>(packet: &P, node: u32) -> Result<(), DropReason> {
+    let len = packet.len().wrapping_sub(ETH_LEN as u32);
+    if len > room(node) && !packet.is_segmented() {
+        return Err(DropReason::TooBig);
+    }
+    Ok(())
+}
+
+/// The largest IP packet that fits into a tunnel to a node.
 #[inline(always)]
 pub(crate) fn room(node: u32) -> u32 {
-    let Some(node) = maps::node(node) else { return 0 };
+    let Some(node) = maps::node(node) else { return u32::MAX };
+    if node.ifindex == 0 {
+        return u32::MAX; // not known yet: `wrap` says so
+    }
     let outer = if node.vtep.is_v4() { size_of::<OuterV4>() } else { size_of::<OuterV6>() };
     node.mtu.saturating_sub(outer as u32)
 }
