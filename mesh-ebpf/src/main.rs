@@ -1,7 +1,7 @@
 //! The kernel programs of mesh: the programs and nothing else. Each names its pipeline.
 //!
 //! A program is named by where its packets come from. It never decides what a drop looks like:
-//! [`verdict::finish`] turns a `Result<Verdict, DropReason>` into a counter and an action.
+//! `verdict` turns a `Result<Verdict, DropReason>` into a counter and an action.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]

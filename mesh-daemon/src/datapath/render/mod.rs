@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use mesh_common::ABI_VERSION;
 use mesh_common::addr::{Addr, Mac};
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
+use mesh_common::limits;
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey, node_flag};
 
 use super::desired::{self, Desired, addr};
@@ -24,6 +25,12 @@ pub enum Waiting {
         link: String,
         /// The network.
         network: String,
+    },
+    /// There is no run of free slots for a service.
+    #[error("the {} slots of all services do not suffice for service {service}", limits::SLOTS)]
+    Slots {
+        /// Its name.
+        service: String,
     },
     /// The next hop to a node is not resolved.
     #[error("node {node} at {vtep} has no resolved next hop")]
@@ -45,7 +52,7 @@ pub fn render(desired: &Desired, facts: &Facts, flow_sets: u32, before: &Tables)
     let numbers = number_nodes(desired, before);
     render_nodes(desired, facts, &numbers, &mut tables, &mut waiting);
     render_endpoints(desired, facts, &numbers, before, &mut tables, &mut waiting);
-    services::render(desired, before, &mut tables);
+    services::render(desired, before, &mut tables, &mut waiting);
     tables.config.insert(
         0,
         NodeConfig {

@@ -13,6 +13,7 @@ use mesh_common::service::{Backend, Service, ServiceKey, Slot, service_flag};
 use super::super::desired::{self, Desired, ReturnPath, addr};
 use super::super::maglev;
 use super::super::tables::Tables;
+use super::Waiting;
 
 /// A number for each endpoint that is a task of a service: the one it has, or one that none has.
 pub(super) fn number_backends(desired: &Desired, before: &Tables) -> BTreeMap<EndpointKey, u32> {
@@ -32,7 +33,7 @@ pub(super) fn number_backends(desired: &Desired, before: &Tables) -> BTreeMap<En
 
 /// Fills in backends, slots, services, and what tasks and other nodes must know to reach them.
 /// Endpoints are there already.
-pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables) {
+pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables, waiting: &mut Vec<Waiting>) {
     let vnis: BTreeMap<_, _> = desired.networks.iter().map(|network| (network.name.as_str(), network.vni)).collect();
     let mut places = Places::of(before);
     for service in &desired.services {
@@ -51,7 +52,11 @@ pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables) {
             if keys.is_empty() {
                 continue;
             }
-            let mut value = slots(&members, v4, &keys, before, &mut places, tables);
+            let found = slots(&members, v4, &keys, before, &mut places, tables);
+            if found.is_none() {
+                waiting.push(Waiting::Slots { service: service.name.clone() });
+            }
+            let mut value = found.unwrap_or(Service::ZERO);
             value.flags = flags(service);
             for (key, target) in keys {
                 tables.services.insert(key, Service { target_port: target, ..value });
@@ -117,7 +122,8 @@ fn keys(desired: &Desired, service: &desired::Service, vni: u32, v4: bool) -> Ve
     keys
 }
 
-/// The slot table of the service in one family, and the value that names it.
+/// The slot table of the service in one family, and the value that names it; `None` if no run of
+/// slots is free.
 fn slots(
     members: &[Member],
     v4: bool,
@@ -125,7 +131,7 @@ fn slots(
     before: &Tables,
     places: &mut Places,
     tables: &mut Tables,
-) -> Service {
+) -> Option<Service> {
     let has_addr =
         |member: &&Member| if v4 { member.backend.addr4 != [0; 4] } else { member.backend.addr6 != Addr::ZERO };
     let alive: BTreeSet<u32> = members.iter().filter(has_addr).map(|member| member.number).collect();
@@ -157,13 +163,13 @@ fn slots(
         })
         .collect();
     if run.is_empty() {
-        return Service::ZERO;
+        return Some(Service::ZERO);
     }
     let len = run.len() as u32;
     let kept = same_size.and(old).map(|old| old.slots_at);
-    let Some(at) = kept.or_else(|| places.take(len)) else { return Service::ZERO };
+    let at = kept.or_else(|| places.take(len))?;
     tables.slots.insert(at, run);
-    Service { slots_at: at, slots: len, ..Service::ZERO }
+    Some(Service { slots_at: at, slots: len, ..Service::ZERO })
 }
 
 /// A slot whose backend changes remembers the one before, as long as that is alive.
