@@ -306,11 +306,7 @@ impl Cluster {
         let files = tempfile::tempdir()?;
         let mut tasks = Vec::new();
         for spec in &state.tasks {
-            let [ip4, ip6] = spec.addresses();
-            let plan = TaskPlan::new(spec.name).ip4(&format!("{ip4}/24")).ip6(&format!("{ip6}/64")).mtu(state.mtu());
-            let gateways: [IpAddr; 2] = task_addresses(254);
-            let plan = plan.gateway(gateways[0]).gateway(gateways[1]);
-            tasks.push(bed.nodes[spec.node].task(&plan)?);
+            tasks.push(put_task(&bed.nodes[spec.node], spec, state.mtu())?);
         }
         let mut meshd = Vec::new();
         for (index, host) in bed.nodes.iter().enumerate() {
@@ -356,6 +352,19 @@ impl Cluster {
     pub fn counter(&self, name: &str) -> Result<u64> {
         self.meshd.iter().map(|meshd| meshd.counter(name)).sum()
     }
+}
+
+/// Puts a task on a node, with both ends of its link as a redirect from XDP needs them.
+pub fn put_task(node: &Host, spec: &TaskSpec, mtu: u32) -> Result<Task> {
+    let [ip4, ip6] = spec.addresses();
+    let [gateway4, gateway6] = task_addresses(254);
+    let plan = TaskPlan::new(spec.name).ip4(&format!("{ip4}/24")).ip6(&format!("{ip6}/64")).mtu(mtu);
+    let task = node.task(&plan.gateway(gateway4).gateway(gateway6))?;
+    // The kernel looks whether the far end has GRO, and so whether a redirect from XDP may go into
+    // this one, when this one is set up (`veth_set_xdp_features`); GRO came later than that.
+    let link = &task.host_link;
+    node.ns.ip(&[format!("link set {link} down"), format!("link set {link} up")])?;
+    Ok(task)
 }
 
 /// An XDP program that passes everything, on every port of the wire: without one, what an XDP

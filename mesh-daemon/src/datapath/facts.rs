@@ -14,8 +14,8 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 use tokio::task::JoinSet;
 
-use super::clsact;
 use super::desired::Desired;
+use super::{anchor, clsact};
 
 /// A question the kernel did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub struct Facts {
     pub interfaces: BTreeMap<String, Interface>,
     /// Ways to other nodes, by VTEP address. Those without a resolved next hop are absent.
     pub paths: BTreeMap<IpAddr, Path>,
-    /// UDP ports that VXLAN devices of the kernel listen on.
+    /// UDP ports that VXLAN devices of others listen on.
     pub vxlan_ports: BTreeSet<u16>,
 }
 
@@ -98,7 +98,9 @@ impl Observer {
     pub async fn look(&self, desired: &Desired) -> Result<Facts, FactsError> {
         let links = self.links().await?;
         let interfaces: BTreeMap<_, _> = links.iter().filter_map(interface).collect();
-        let vxlan_ports = links.iter().filter_map(vxlan_port).collect();
+        let anchor = interfaces.get(anchor::NAME).map(|interface| interface.ifindex);
+        let others = links.iter().filter(|link| Some(link.header.index) != anchor);
+        let vxlan_ports = others.filter_map(vxlan_port).collect();
         let neighbours = self.neighbours().await?;
         let mut paths = BTreeMap::new();
         for member in &desired.nodes {
@@ -125,6 +127,19 @@ impl Observer {
     pub async fn look_at_interfaces(&self) -> Result<Facts, FactsError> {
         let interfaces = self.links().await?.iter().filter_map(interface).collect();
         Ok(Facts { interfaces, ..Facts::default() })
+    }
+
+    /// Makes the anchor device if it is missing: see [`anchor`].
+    pub async fn ensure_anchor(&self, facts: &Facts, port: u16) {
+        anchor::ensure(&self.handle, facts, port).await;
+    }
+
+    /// Removes the anchor device.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn remove_anchor(&self, facts: &Facts) -> Result<(), FactsError> {
+        anchor::remove(&self.handle, facts).await
     }
 
     /// Takes our filters off the clsact qdiscs of interfaces that are not in `wanted`.

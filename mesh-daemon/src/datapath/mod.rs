@@ -7,6 +7,7 @@
 //!
 //! It has never heard of Raft, tasks or Docker.
 
+pub mod anchor;
 pub mod attach;
 mod clsact;
 pub mod desired;

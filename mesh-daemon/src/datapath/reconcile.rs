@@ -58,6 +58,8 @@ pub struct Datapath {
     waiting: Vec<Waiting>,
     /// Programs on interfaces, by this daemon.
     attached: BTreeSet<(&'static str, u32)>,
+    /// Has the anchor device been seen to?
+    anchored: bool,
     /// The programs on interfaces that were wanted when superfluous ones were last removed.
     in_force: BTreeSet<(&'static str, u32)>,
 }
@@ -93,8 +95,18 @@ impl Datapath {
         let maps = Maps::take(&mut ebpf)?;
         let tables = maps.tables()?;
         let attached = BTreeSet::new();
-        let mut datapath =
-            Self { pins, tc, ebpf, maps, observer, tables, waiting: Vec::new(), attached, in_force: BTreeSet::new() };
+        let mut datapath = Self {
+            pins,
+            tc,
+            ebpf,
+            maps,
+            observer,
+            tables,
+            waiting: Vec::new(),
+            attached,
+            anchored: false,
+            in_force: BTreeSet::new(),
+        };
         datapath.apply(desired, facts).await?;
         datapath.pins.remove_other_versions().map_err(DatapathError::Pins)?;
         Ok(datapath)
@@ -122,6 +134,11 @@ impl Datapath {
             self.tables.apply(change);
         }
         self.report(waiting);
+        if !self.anchored {
+            // Once: a refusal is not repeated twice a second.
+            self.anchored = true;
+            self.observer.ensure_anchor(facts, desired.node.vxlan_port).await;
+        }
         self.attach(desired, facts).await
     }
 
@@ -202,6 +219,7 @@ pub async fn remove(pins: &Pins) -> Result<(), DatapathError> {
     let observer = Observer::open()?;
     let facts = observer.look_at_interfaces().await?;
     observer.clear_clsact(&facts, &BTreeSet::new()).await?;
+    observer.remove_anchor(&facts).await?;
     pins.remove().map_err(DatapathError::Pins)
 }
 

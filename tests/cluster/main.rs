@@ -1,2 +1,0 @@
-//! cluster
-fn main() {}

@@ -1,0 +1,110 @@
+//! A task that is about to go finishes what it has begun; one that is gone is refused for.
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+
+use harness::clients::ask;
+use harness::meshd::{Cluster, State, TaskSpec};
+use harness::process::Proc;
+use harness::{Plan, Transport, servers};
+
+use super::dial::Long;
+use super::{addresses, assert_no_drops, cluster};
+
+const PORT: u16 = 8080;
+/// Connections opened before anything changes: that all 24 go to one of two has a probability of
+/// 2^-23.
+const LONG: usize = 24;
+
+fn services(return_path: &str) -> String {
+    format!(
+        "[[services]]\nname = \"web\"\nnetwork = \"net\"\nreturn_path = \"{return_path}\"\n\
+         ports = [{{ published = {PORT}, target = 7000 }}]\n"
+    )
+}
+
+/// Tasks "stays" on the first and "leaves" on the second of three nodes.
+fn start(return_path: &str) -> (Cluster, Vec<Proc>) {
+    let tasks = vec![TaskSpec::new("stays", 0, 2).of("web"), TaskSpec::new("leaves", 1, 3).of("web")];
+    let state = State { services: services(return_path), tasks, ..State::default() };
+    let cluster = cluster(&Plan { nodes: 3, ..Plan::default() }, state, &[]);
+    let serve = |name: &str| servers::whoami(&cluster.task(name).unwrap().ns, name, 7000).unwrap();
+    let servers = vec![serve("stays"), serve("leaves")];
+    (cluster, servers)
+}
+
+/// Every address of every node.
+fn entries(cluster: &Cluster) -> Vec<IpAddr> {
+    cluster.bed.nodes.iter().flat_map(addresses).collect()
+}
+
+#[track_caller]
+fn check_drain(return_path: &str) {
+    let (mut cluster, _servers) = start(return_path);
+    let client = cluster.bed.clients[0].ns.clone();
+    let entries = entries(&cluster);
+    let mut long: Vec<_> = (0..LONG).map(|index| Long::open(&client, entries[index % entries.len()], PORT)).collect();
+    for name in ["stays", "leaves"] {
+        assert!(long.iter().any(|long| long.name == name), "no connection to {name}");
+    }
+
+    let mut state = cluster.state.clone();
+    state.tasks[1].draining = true;
+    cluster.apply(state.clone()).unwrap();
+    for long in &mut long {
+        for _ in 0..3 {
+            assert_eq!(long.ask().unwrap().name, long.name);
+        }
+    }
+    for entry in entries.iter().cycle().take(48) {
+        assert_eq!(ask(&client, Transport::Tcp, *entry, PORT).unwrap().name, "stays");
+    }
+    assert!(cluster.counter("HandedOn").unwrap() >= 3, "nothing was handed on");
+    assert_no_drops(&cluster);
+
+    state.tasks.pop();
+    cluster.apply(state).unwrap();
+    for long in &mut long {
+        let answer = long.ask();
+        match long.name.as_str() {
+            "leaves" => assert_eq!(answer.unwrap_err().kind(), ErrorKind::ConnectionReset),
+            name => assert_eq!(answer.unwrap().name, name),
+        }
+    }
+    let refused: u64 = cluster.meshd.iter().map(|meshd| meshd.count("DROPS", "UnknownFlow").unwrap()).sum();
+    let left = long.iter().filter(|long| long.name == "leaves").count();
+    assert!(refused >= left as u64, "{refused} resets for {left} connections");
+}
+
+#[test]
+fn a_connection_outlives_the_drain_of_its_task_but_not_the_task() {
+    check_drain("tunnel");
+}
+
+#[test]
+fn a_connection_with_direct_return_outlives_the_drain_too() {
+    check_drain("direct");
+}
+
+/// A task that comes takes over some slots; who is connected elsewhere stays connected.
+#[test]
+fn a_connection_outlives_the_arrival_of_another_task() {
+    let (mut cluster, _servers) = start("tunnel");
+    let client = cluster.bed.clients[0].ns.clone();
+    let entries = entries(&cluster);
+    let both = cluster.state.clone();
+    let mut one = both.clone();
+    one.tasks.pop();
+    cluster.apply(one).unwrap();
+    let mut long: Vec<_> = (0..LONG).map(|index| Long::open(&client, entries[index % entries.len()], PORT)).collect();
+    cluster.apply(both).unwrap();
+    for long in &mut long {
+        let answer = long.ask().unwrap();
+        assert_eq!((long.name.as_str(), answer.name.as_str()), ("stays", "stays"));
+    }
+    assert!(cluster.counter("HandedOn").unwrap() > 0, "no slot changed hands");
+    let names: Vec<_> =
+        entries.iter().cycle().take(48).map(|entry| ask(&client, Transport::Tcp, *entry, PORT).unwrap().name).collect();
+    assert!(names.iter().any(|name| name == "leaves"), "{names:?}");
+    assert_no_drops(&cluster);
+}
