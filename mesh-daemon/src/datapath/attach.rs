@@ -238,18 +238,21 @@ pub fn ingress(
 fn clsact(program: &mut SchedClassifier, name: &'static str, target: Target<'_>) -> Result<(), AttachError> {
     let attach = |source| attach_error(name, target.name, source);
     match tc::qdisc_add_clsact(target.name) {
-        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Ok(()) => {}
+        Err(error) if netlink_errno(&error) == Some(nix::libc::EEXIST) => {}
         Err(error) => return Err(attach(error.into())),
     }
     let ours = || SchedClassifierLink::attached(target.name, TcAttachType::Ingress, PRIORITY, HANDLE, None);
     let old = ours().map_err(|error| attach(error.into()))?;
     let id = match program.attach_to_link(old) {
         Ok(id) => id,
-        Err(_) => {
+        // ENOENT: there is none to replace.
+        Err(ProgramError::TcError(error)) if netlink_errno(&error) == Some(nix::libc::ENOENT) => {
             let options =
                 TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() });
             program.attach_with_options(target.name, TcAttachType::Ingress, options).map_err(attach)?
         }
+        Err(error) => return Err(attach(error)),
     };
     let link = program.take_link(id).map_err(attach)?;
     // Dropping it would detach the program; it stays until `clsact::remove`.
@@ -275,6 +278,13 @@ fn pinned(path: &std::path::Path) -> Result<Option<PinnedLink>, LinkError> {
         Ok(link) => Ok(Some(link)),
         Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+fn netlink_errno(error: &TcError) -> Option<i32> {
+    match error {
+        TcError::NetlinkError(error) => error.raw_os_error(),
+        _ => None,
     }
 }
 

@@ -6,7 +6,6 @@ mod first_light;
 mod interop;
 mod published;
 mod restart;
-mod tmp;
 mod vip;
 
 use std::net::IpAddr;
