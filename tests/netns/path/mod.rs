@@ -5,8 +5,8 @@ mod drain;
 mod first_light;
 mod interop;
 mod published;
+mod remove;
 mod restart;
-mod tmp;
 mod vip;
 
 use std::net::IpAddr;
