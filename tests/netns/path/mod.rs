@@ -5,6 +5,7 @@ mod drain;
 mod first_light;
 mod interop;
 mod published;
+mod remove;
 mod restart;
 mod vip;
 
