@@ -13,6 +13,7 @@ pub mod packet;
 pub mod pcap;
 pub mod process;
 mod registry;
+pub mod run;
 pub mod servers;
 pub mod topology;
 mod vlan;
