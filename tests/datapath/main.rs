@@ -2,8 +2,14 @@
 //! drop reason and counters of every row.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod agree;
 mod check;
 mod container;
+mod drain;
 mod encap;
+mod flows;
+mod published;
+mod refuse;
 mod tunnel;
+mod vip;
 mod world;

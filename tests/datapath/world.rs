@@ -219,11 +219,6 @@ impl World {
         u16::from_be_bytes([frame[at], frame[at + 1]])
     }
 
-    /// What is inside a tunnelled frame.
-    pub(crate) fn inner<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
-        &frame[14 + self.header() + 16..]
-    }
-
     /// Length of the underlay's network header.
     pub(crate) fn header(&self) -> usize {
         if self.underlay == V4 { 20 } else { 40 }
