@@ -1,2 +1,15 @@
-//! datapath
-fn main() {}
+//! Packets run through the loaded programs, one table of rows for each thing they do: bytes, verdict,
+//! drop reason and counters of every row.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod agree;
+mod check;
+mod container;
+mod drain;
+mod encap;
+mod flows;
+mod published;
+mod refuse;
+mod tunnel;
+mod vip;
+mod world;

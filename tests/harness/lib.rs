@@ -14,6 +14,7 @@ pub mod packet;
 pub mod pcap;
 pub mod process;
 mod registry;
+pub mod run;
 pub mod servers;
 pub mod topology;
 mod vlan;
