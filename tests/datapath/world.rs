@@ -14,6 +14,8 @@ use mesh_daemon::datapath::facts::{Facts, Interface, Path};
 
 /// The uplink of every node.
 pub(crate) const UPLINK: u32 = 10;
+/// Bytes of the largest IP packet on it.
+const UPLINK_MTU: u32 = 1500;
 /// Where XDP runs.
 pub(crate) const XDP: Hook = Hook::Underlay(UPLINK);
 /// Where TC runs on the uplink.
@@ -173,7 +175,8 @@ impl World {
 
     /// What the kernel of a node would say.
     pub(crate) fn facts(&self, me: usize) -> Facts {
-        let interface = |ifindex, mac| Interface { ifindex, mac: Mac { bytes: mac }, xdp_program: None };
+        let interface =
+            |ifindex, mac| Interface { ifindex, mac: Mac { bytes: mac }, mtu: UPLINK_MTU, xdp_program: None };
         let mut interfaces = BTreeMap::from([("uplink".to_owned(), interface(UPLINK, uplink_mac(me)))]);
         for link in (0..self.tasks.len()).map(link) {
             interfaces.insert(format!("if{link}"), interface(link, [0x02, 0, 0, 0, 2, 2]));
@@ -182,10 +185,11 @@ impl World {
         let path = |node| Path {
             ifindex: UPLINK,
             source_mac: Mac { bytes: uplink_mac(me) },
+            mtu: UPLINK_MTU,
             next_hop: Mac { bytes: uplink_mac(node) },
         };
         let paths = known.map(|node| (ip(&self.underlay.node(node)), path(node))).collect();
-        Facts { interfaces, paths }
+        Facts { interfaces, paths, ..Facts::default() }
     }
 
     /// A frame as one node sends it to another.
