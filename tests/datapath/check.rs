@@ -87,8 +87,10 @@ pub(crate) fn check(node: &Node, hook: Hook, row: &str, packet: impl Into<Vec<u8
         What::Pass => assert_eq!(outcome.frame, frame, "a passed packet changed: {}", seen()),
         What::Redirect(want) | What::Back(want) => {
             if outcome.frame != *want {
-                // Says which bytes; the row is on the line before.
-                eprintln!("{}", seen());
+                #[expect(clippy::print_stderr, reason = "names the row; the assertion below shows the bytes")]
+                {
+                    eprintln!("{}", seen());
+                }
             }
             assert_packet_eq(outcome.frame.clone(), want.clone());
             let judged = describe(&outcome.frame);

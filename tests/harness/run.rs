@@ -153,7 +153,7 @@ impl Node {
     /// # Errors
     /// The kernel refuses the run, or the program ends with an action it should not know.
     pub fn run(&self, hook: Hook, frame: &[u8]) -> Result<Outcome> {
-        let (counters, drops) = self.counts()?;
+        let (counters, drops) = (self.maps.counters()?, self.maps.drops()?);
         let mut out = vec![0; frame.len() + ROOM];
         let (action, len) = match hook {
             Hook::Underlay(ifindex) => {
@@ -166,8 +166,7 @@ impl Node {
             Hook::Container(ifindex) => self.run_tc(attach::CONTAINER, ifindex, frame, &mut out)?,
         };
         out.truncate(usize::try_from(len)?);
-        let (counters_after, drops_after) = self.counts()?;
-        let (counters, drops) = (moved(&counters, &counters_after), moved(&drops, &drops_after));
+        let (counters, drops) = (moved(&counters, &self.maps.counters()?), moved(&drops, &self.maps.drops()?));
         Ok(Outcome { action, frame: out, counters, drops })
     }
 
@@ -180,10 +179,6 @@ impl Node {
 
     fn program(&self, name: &str) -> Result<&aya::programs::Program> {
         self.ebpf.program(name).with_context(|| format!("no program {name}"))
-    }
-
-    fn counts(&self) -> Result<(Vec<(Counter, u64)>, Vec<(DropReason, u64)>)> {
-        Ok((self.maps.counters()?, self.maps.drops()?))
     }
 }
 
