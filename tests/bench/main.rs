@@ -1,0 +1,52 @@
+//! mesh-bench: measures the packet path beside references, in one run on one machine.
+//!
+//! `mesh-bench [datapath]... [--page FILE]`; `cargo xtask bench` builds and runs it.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person who started it")]
+
+mod datapath;
+mod machine;
+mod page;
+mod stats;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+/// A part, by name: what it measures as Markdown.
+type Part = (&'static str, fn() -> Result<String>);
+
+/// Every part, in the order of the page.
+const PARTS: &[Part] = &[("datapath", datapath::run)];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut wanted = Vec::new();
+    let mut file = None;
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        if arg == "--page" {
+            file = Some(PathBuf::from(args.next().context("--page needs a file")?));
+        } else {
+            wanted.push(*PARTS.iter().find(|(name, _)| *name == arg).with_context(|| format!("no part {arg:?}"))?);
+        }
+    }
+    for (name, part) in if wanted.is_empty() { PARTS.to_vec() } else { wanted } {
+        let measured = part().with_context(|| format!("part {name}"))?;
+        let section = format!("{}\n{measured}", machine::describe());
+        println!("{name}\n\n{section}");
+        if let Some(file) = &file {
+            page::put(file, name, &section)?;
+        }
+    }
+    Ok(())
+}
