@@ -21,7 +21,7 @@ const PACKETS: u32 = 1 << 16;
 /// Packets a single row has in a round.
 const SINGLE_PACKETS: u32 = 1_000;
 /// New flows that leave no place of the table empty.
-const FILL: u32 = 1 << 20;
+const FILL: u32 = 1 << 19;
 
 /// One packet of this many may be treated otherwise than its row says: where 65,536 flows are remembered,
 /// some sets of the table get a ninth one.
