@@ -1,9 +1,10 @@
 //! mesh-bench: measures the packet path beside references, in one run on one machine.
 //!
-//! `mesh-bench [datapath]... [--page FILE]`; `cargo xtask bench` builds and runs it.
+//! `mesh-bench [datapath|live]... [--page FILE]`; `cargo xtask bench` builds and runs it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person who started it")]
 
 mod datapath;
+mod live;
 mod machine;
 mod page;
 mod stats;
@@ -17,7 +18,7 @@ use anyhow::{Context as _, Result};
 type Part = (&'static str, fn() -> Result<String>);
 
 /// Every part, in the order of the page.
-const PARTS: &[Part] = &[("datapath", datapath::run)];
+const PARTS: &[Part] = &[("datapath", datapath::run), ("live", live::run)];
 
 fn main() -> ExitCode {
     match run() {

@@ -12,7 +12,7 @@ mod packet;
 use core::hint::black_box;
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, xdp_action};
-use aya_ebpf::btf_maps::{Array, ProgramArray};
+use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::macros::{btf_map, classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -46,6 +46,9 @@ static SCRIPT: Array<Script, 1> = Array::new();
 static XDP_UNDER_TEST: ProgramArray<1> = ProgramArray::new();
 #[btf_map]
 static TC_UNDER_TEST: ProgramArray<1> = ProgramArray::new();
+/// Frames that `sink` took.
+#[btf_map]
+static SUNK: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// All zero: see `array_lookups`.
 #[btf_map]
 static ZEROES: Array<u32, 64> = Array::new();
@@ -134,6 +137,16 @@ fn array_lookups(_: XdpContext) -> u32 {
         turn += 1;
     }
     xdp_action::XDP_PASS + (index & 1)
+}
+
+/// Takes frames and counts them.
+#[xdp]
+fn sink(_: XdpContext) -> u32 {
+    if let Some(count) = SUNK.get_ptr_mut(0) {
+        // SAFETY: this CPU's own element.
+        unsafe { *count += 1 }
+    }
+    xdp_action::XDP_DROP
 }
 
 #[panic_handler]

@@ -7,7 +7,7 @@
 //! the same way is subtracted. Caches are colder there, as far as a system call leaves them.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::{Array, MapData, ProgramArray};
+use aya::maps::{Array, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
@@ -16,7 +16,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/be
 
 /// Bytes of every packet of the benchmark.
 pub(crate) const FRAME: usize = 128;
-const XDP_PROGRAMS: [&str; 5] = ["drive_xdp", "empty_xdp", "mac_swap", "array_lookups", "reference_balancer"];
+const XDP_PROGRAMS: [&str; 6] = ["drive_xdp", "empty_xdp", "mac_swap", "array_lookups", "reference_balancer", "sink"];
 const TC_PROGRAMS: [&str; 2] = ["drive_tc", "empty_tc"];
 
 /// `Script` of bench-ebpf: the packet, then four numbers.
@@ -74,6 +74,7 @@ pub(crate) struct Driver {
     script: Array<MapData, Words>,
     xdp_under_test: ProgramArray<MapData>,
     tc_under_test: ProgramArray<MapData>,
+    sunk: PerCpuArray<MapData, u64>,
 }
 
 impl Driver {
@@ -91,7 +92,8 @@ impl Driver {
         let script = take("SCRIPT")?.try_into()?;
         let xdp_under_test = take("XDP_UNDER_TEST")?.try_into()?;
         let tc_under_test = take("TC_UNDER_TEST")?.try_into()?;
-        Ok(Self { ebpf, script, xdp_under_test, tc_under_test })
+        let sunk = take("SUNK")?.try_into()?;
+        Ok(Self { ebpf, script, xdp_under_test, tc_under_test, sunk })
     }
 
     /// The object, for the maps of the references.
@@ -100,8 +102,18 @@ impl Driver {
     }
 
     /// A program of bench-ebpf.
+    pub(crate) fn loaded(&self, name: &str) -> Result<&Program> {
+        self.ebpf.program(name).with_context(|| format!("no program {name}"))
+    }
+
+    /// A handle of it.
     pub(crate) fn program(&self, name: &str) -> Result<ProgramFd> {
-        fd_of(self.ebpf.program(name).context("no such reference")?)
+        fd_of(self.loaded(name)?)
+    }
+
+    /// Frames that the sink took.
+    pub(crate) fn sunk(&self) -> Result<u64> {
+        Ok(self.sunk.get(&0, 0)?.iter().sum())
     }
 
     /// Runs a program over `packets` packets of the script.

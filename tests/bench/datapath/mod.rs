@@ -1,10 +1,10 @@
 //! Nanoseconds a packet of the kernel programs, beside references, as docs/bench/README.md shows them.
 
 mod cases;
-mod driver;
+pub(crate) mod driver;
 mod reference;
 mod table;
-mod world;
+pub(crate) mod world;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::{Bed, Plan};
@@ -12,7 +12,7 @@ use mesh_common::counter::Counter;
 
 use cases::{Before, Case, Way};
 use driver::{Driver, Hook, Run, Script};
-use world::{Size, World};
+use world::{Links, Size, World};
 
 /// Rounds: in each, every row is measured once in every world, one after the other.
 const ROUNDS: usize = 7;
@@ -57,7 +57,7 @@ fn measure(bed: &Bed) -> Result<String> {
     let mut worlds = Vec::new();
     for size in WORLDS {
         let pins = bed.pin_dir(&format!("s{}b{}", size.services, size.backends))?;
-        worlds.push(World::new(pins, size).with_context(|| format!("{size:?}"))?);
+        worlds.push(World::new(pins, size, Links::NOWHERE).with_context(|| format!("{size:?}"))?);
     }
     let empty = |case| Row { case, ns: vec![Vec::new(); WORLDS.len()], new: 0.0 };
     let mut rows: Vec<_> = cases::all().into_iter().map(empty).collect();

@@ -1,8 +1,6 @@
 //! A node as the daemon would configure it, with as many services and backends as asked for.
 //!
-//! Interfaces are numbers in the facts only: programs are run by the kernel's test run, which sends
-//! nothing anywhere. Number 1 is the uplink and the link of task A at once, since that is where test
-//! runs come from; number 2 is the link of task B.
+//! Nothing is attached: programs are run by the kernel's test run.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -60,6 +58,20 @@ pub(crate) struct Task {
     pub(crate) mac: [u8; 6],
 }
 
+/// Interface numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    /// The uplink, and the link of task A at once.
+    pub(crate) uplink: u32,
+    /// The link of task B.
+    pub(crate) b: u32,
+}
+
+impl Links {
+    /// For test runs that send nothing anywhere: they come from interface 1, and there need be no other.
+    pub(crate) const NOWHERE: Self = Self { uplink: 1, b: 2 };
+}
+
 /// How much there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
@@ -78,14 +90,14 @@ pub(crate) struct World {
 
 impl World {
     /// Loads the programs and writes their maps, by the daemon's own code.
-    pub(crate) fn new(pin_dir: PathBuf, size: Size) -> Result<Self> {
+    pub(crate) fn new(pin_dir: PathBuf, size: Size, links: Links) -> Result<Self> {
         let pins = Pins::new(pin_dir);
         let mut ebpf = loader::load(&pins)?;
         attach::load(&mut ebpf)?;
         let mut maps = Maps::take(&mut ebpf)?;
         let desired = desired(size)?;
         desired.check()?;
-        let (tables, waiting) = render::render(&desired, &facts(&desired), maps.flow_sets(), &Tables::default());
+        let (tables, waiting) = render::render(&desired, &facts(&desired, links), maps.flow_sets(), &Tables::default());
         ensure!(waiting.is_empty(), "the benchmark's world waits for {waiting:?}");
         for change in plan(&Tables::default(), &tables) {
             maps.apply(change)?;
@@ -199,15 +211,18 @@ fn vtep(number: u32) -> IpAddr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 2, 11)) + number).into()
 }
 
-fn facts(desired: &Desired) -> Facts {
+fn facts(desired: &Desired, links: Links) -> Facts {
     let interface = |ifindex: u32| Interface { ifindex, mac: Mac { bytes: [2, 0, 0, 0, 0, 1] }, xdp_program: None };
     let path = |number: u8| Path {
-        ifindex: 1,
+        ifindex: links.uplink,
         source_mac: Mac { bytes: [2, 0, 0, 0, 0, 1] },
         next_hop: Mac { bytes: [2, 0, 0, 0, 1, number] },
     };
     Facts {
-        interfaces: BTreeMap::from([(UPLINK.to_owned(), interface(1)), (LINK_B.to_owned(), interface(2))]),
+        interfaces: BTreeMap::from([
+            (UPLINK.to_owned(), interface(links.uplink)),
+            (LINK_B.to_owned(), interface(links.b)),
+        ]),
         paths: desired.nodes.iter().zip(0..).map(|(member, number)| (member.vtep, path(number))).collect(),
     }
 }
