@@ -11,6 +11,7 @@ use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use harness::packet::{tcp, udp, vxlan};
 use harness::{Bed, Host, Plan};
 
+use crate::Effort;
 use crate::datapath::driver::{self, Driver};
 use crate::datapath::world::{self, Links, Size, World};
 use crate::stats::{median, spread};
@@ -39,7 +40,7 @@ enum Program {
 }
 
 /// The table, in Markdown.
-pub(crate) fn run() -> Result<String> {
+pub(crate) fn run(effort: Effort) -> Result<String> {
     let bed = Bed::new(&Plan { nodes: 1, clients: 0, ..Plan::default() })?;
     let node = &bed.nodes[0];
     for [near, far] in [UPLINK, LINK] {
@@ -50,10 +51,10 @@ pub(crate) fn run() -> Result<String> {
         ];
         node.ns.ip(&made)?;
     }
-    node.ns.enter(|| measure(&bed, node))?
+    node.ns.enter(|| measure(&bed, node, effort))?
 }
 
-fn measure(bed: &Bed, node: &Host) -> Result<String> {
+fn measure(bed: &Bed, node: &Host, effort: Effort) -> Result<String> {
     let links = Links { uplink: node.ns.link(UPLINK[0])?.ifindex, b: node.ns.link(LINK[0])?.ifindex };
     let mut driver = Driver::load()?;
     let sink: &mut Xdp = driver.object().program_mut("sink").context("sink")?.try_into()?;
@@ -63,7 +64,7 @@ fn measure(bed: &Bed, node: &Host) -> Result<String> {
     }
     let world = World::new(bed.pin_dir("live")?, Size { services: 1, backends: 2 }, links)?;
     let mut rows = rows();
-    for _ in 0..ROUNDS {
+    for _ in 0..effort.of(ROUNDS, 3) {
         for row in &mut rows {
             let before = driver.sunk()?;
             let seconds = generate(&driver, &world, row, links.uplink).context(row.name)?;
@@ -130,5 +131,5 @@ fn markdown(rows: &[Row]) -> String {
         let mpps = median(&row.mpps);
         text += &format!("| {} | {mpps:.2} | {:.0} % | {:.2} |\n", row.name, spread(&row.mpps) * 100.0, mpps / bare);
     }
-    text + &format!("\nMedians of {ROUNDS} rounds of {PACKETS} frames of {} bytes.\n", driver::FRAME)
+    text + &format!("\nMedians of {} rounds of {PACKETS} frames of {} bytes.\n", rows.first().map_or(0, |row| row.mpps.len()), driver::FRAME)
 }

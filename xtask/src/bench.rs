@@ -12,9 +12,9 @@ use clap::{Args, ValueEnum};
 pub(crate) struct Bench {
     /// Only these parts; all of them if none is named.
     parts: Vec<Part>,
-    /// Print the figures, and leave the page as it is.
+    /// Fewer rounds, one number of services; the page is left as it is.
     #[arg(long)]
-    no_page: bool,
+    quick: bool,
 }
 
 /// A part of the benchmark.
@@ -42,7 +42,9 @@ impl Bench {
         command::run(command::cargo().args(build))?;
         let mut bench = command::program(workspace::target().join("release/mesh-bench"));
         bench.args(self.parts.iter().map(|part| part.name()));
-        if !self.no_page {
+        if self.quick {
+            bench.arg("--quick");
+        } else {
             bench.arg("--page").arg("docs/bench/README.md");
         }
         command::run(&mut bench)

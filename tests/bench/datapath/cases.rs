@@ -55,6 +55,14 @@ pub(crate) struct Case {
     pub(crate) budget: Option<f64>,
 }
 
+impl Case {
+    /// Is it measured with every number of services and backends? Where many flows are remembered, the
+    /// size of the flow table is the point, which is the same everywhere.
+    pub(crate) fn everywhere(&self) -> bool {
+        self.script.flows == ONE || matches!(self.before, Before::Any)
+    }
+}
+
 /// All rows.
 pub(crate) fn all() -> Vec<Case> {
     [from_outside(), from_nodes(), from_tasks()].concat()

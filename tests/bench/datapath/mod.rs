@@ -12,10 +12,12 @@ use mesh_common::counter::Counter;
 
 use cases::{Before, Case, Way};
 use driver::{Driver, Hook, Run, Script};
+use crate::Effort;
 use world::{Links, Size, World};
 
 /// Rounds: in each, every row is measured once in every world, one after the other.
 const ROUNDS: usize = 7;
+const QUICK_ROUNDS: usize = 3;
 /// Packets a driven row has in a round, unless it walks through more flows.
 const PACKETS: u32 = 1 << 16;
 /// Packets a single row has in a round.
@@ -45,28 +47,29 @@ struct Row {
 }
 
 /// The table, in Markdown.
-pub(crate) fn run() -> Result<String> {
+pub(crate) fn run(effort: Effort) -> Result<String> {
     let bed = Bed::new(&Plan { nodes: 1, clients: 0, ..Plan::default() })?;
     // In a namespace of its own the loopback is interface 1, and nothing else of the machine is there.
-    bed.nodes[0].ns.enter(|| measure(&bed))?
+    bed.nodes[0].ns.enter(|| measure(&bed, effort))?
 }
 
-fn measure(bed: &Bed) -> Result<String> {
+fn measure(bed: &Bed, effort: Effort) -> Result<String> {
     let mut driver = Driver::load()?;
     reference::configure(driver.object())?;
     let mut worlds = Vec::new();
-    for size in WORLDS {
+    for size in &WORLDS[..effort.of(WORLDS.len(), 1)] {
         let pins = bed.pin_dir(&format!("s{}b{}", size.services, size.backends))?;
-        worlds.push(World::new(pins, size, Links::NOWHERE).with_context(|| format!("{size:?}"))?);
+        worlds.push(World::new(pins, *size, Links::NOWHERE).with_context(|| format!("{size:?}"))?);
     }
     let empty = |case| Row { case, ns: vec![Vec::new(); WORLDS.len()], new: 0.0 };
     let mut rows: Vec<_> = cases::all().into_iter().map(empty).collect();
     let mut references = reference::all()?;
-    for _ in 0..ROUNDS {
+    for _ in 0..effort.of(ROUNDS, QUICK_ROUNDS) {
         for reference in &mut references {
             reference.measure(&mut driver)?;
         }
         for row in &mut rows {
+            let worlds = if row.case.everywhere() { &mut worlds[..] } else { &mut worlds[..1] };
             for (world, ns) in worlds.iter_mut().zip(&mut row.ns) {
                 let measured = measure_case(&mut driver, world, &row.case).with_context(|| row.case.name)?;
                 ns.push(measured.0);
@@ -74,7 +77,7 @@ fn measure(bed: &Bed) -> Result<String> {
             }
         }
     }
-    Ok(table::markdown(&rows, &references))
+    Ok(table::markdown(&rows, &references, effort.of(ROUNDS, QUICK_ROUNDS)))
 }
 
 /// Nanoseconds a packet, net; and the share of packets that made a flow.
@@ -130,7 +133,9 @@ fn prepare(driver: &mut Driver, world: &mut World, case: &Case) -> Result<()> {
             driver.drive(case.hook, &world.program_fd(case.program)?, &script, FILL)?;
         }
         Before::Made(program, script) => {
-            world.forget_flows()?;
+            if script.flows != 0 {
+                world.forget_flows()?;
+            }
             let hook = if *program == "underlay" { Hook::Xdp } else { Hook::Tc };
             let packets = script.flows.saturating_add(1);
             driver.drive(hook, &world.program_fd(program)?, script, packets)?;

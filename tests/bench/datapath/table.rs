@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use super::cases::Way;
 use super::reference::{KNOWN, LOOKUP, NEW, Reference};
-use super::{ROUNDS, Row};
+use super::Row;
 use crate::stats::{median, spread};
 
 /// Both tables.
-pub(crate) fn markdown(rows: &[Row], references: &[Reference]) -> String {
+pub(crate) fn markdown(rows: &[Row], references: &[Reference], rounds: usize) -> String {
     let of = |name: &str| references.iter().find(|reference| reference.name == name).map_or(0.0, |r| median(&r.ns));
     let units = Units { lookup: of(LOOKUP), known: of(KNOWN), new: of(NEW) };
     let mut text = String::from(
@@ -24,7 +24,7 @@ pub(crate) fn markdown(rows: &[Row], references: &[Reference]) -> String {
         let spread = spread(&reference.ns) * 100.0;
         let _ = writeln!(text, "| {} | {ns:.1} | {spread:.0} % | {:.1} |", reference.name, ns / units.lookup);
     }
-    let _ = write!(text, "\nMedians of {ROUNDS} rounds, ns a packet, net of an empty program run the same way.\n");
+    let _ = write!(text, "\nMedians of {rounds} rounds, ns a packet, net of an empty program run the same way.\n");
     text
 }
 
@@ -35,26 +35,23 @@ struct Units {
 }
 
 fn line(text: &mut String, row: &Row, units: &Units) {
-    let medians: Vec<_> = row.ns.iter().map(|rounds| median(rounds)).collect();
-    let [one, .., many, wide] = medians[..] else { return };
-    let hundred = medians[1];
-    let balancer = if row.new > 0.5 { ("new", one / units.new) } else { ("known", one / units.known) };
+    let medians: Vec<_> = row.ns.iter().map(|rounds| (!rounds.is_empty()).then(|| median(rounds))).collect();
+    let Some(one) = medians.first().copied().flatten() else { return };
+    let (kind, balancer) = if row.new > 0.5 { ("new", units.new) } else { ("known", units.known) };
     let budget = row.case.budget.map_or("-".to_owned(), |budget| format!("{budget:.0}"));
     let way = if row.case.way == Way::Single { " (single)" } else { "" };
-    let made = if row.new > 0.001 && row.new < 0.999 {
-        format!("; {:.0} % found no flow", row.new * 100.0)
-    } else {
-        String::new()
-    };
+    let some_new = row.new > 0.001 && row.new < 0.999;
+    let made = if some_new { format!("; {:.0} % found no flow", row.new * 100.0) } else { String::new() };
+    let figures = medians.iter().map(|ns| ns.map_or(" - |".to_owned(), |ns| format!(" {ns:.0} |")));
     let _ = writeln!(
         text,
-        "| {}{way}{made} | {one:.0} | {hundred:.0} | {many:.0} | {wide:.0} | {:.0} % | {:.0} | {:.2} {} | {budget} | {} |",
+        "| {}{way}{made} |{} {:.0} % | {:.0} | {:.2} {kind} | {budget} | {} |",
         row.case.name,
+        figures.collect::<String>(),
         row.ns.first().map_or(0.0, |rounds| spread(rounds)) * 100.0,
         one / units.lookup,
-        balancer.1,
-        balancer.0,
-        verdict(row, one, many),
+        one / balancer,
+        verdict(row, one, medians.get(2).copied().flatten().unwrap_or(one)),
     );
 }
 
