@@ -1,7 +1,7 @@
 //! Refusals: a reset or "port unreachable" in the place of the packet, byte by byte.
 
 use harness::Packet;
-use harness::packet::{Checksum, icmp_port_unreachable, tcp, udp};
+use harness::packet::{Checksum, icmp_port_unreachable, icmp_too_big, tcp, udp};
 use harness::run::Hook;
 use mesh_common::counter::Counter::{DecapTc, Forwarded, ReplyForwarded, Vip};
 use mesh_common::drop::DropReason::{NoBackend, UnknownFlow};
@@ -141,6 +141,36 @@ fn a_datagram_to_a_service_without_a_backend_is_unreachable() {
                 let expect = turns_back(way.answer(answer)).refused(NoBackend);
                 let expect = if way.is_vip { expect.counting(&[Vip]) } else { expect };
                 check(&site.nodes[0], way.hook, &format!("{row} {family:?}"), way.ask(ask), &expect);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_into_a_tunnel_is_answered_with_the_size_that_does() {
+    for (underlay, room) in [(V4, 1450), (V6, 1430)] {
+        let site = Site::new(World::new(underlay, &[red(0, CLIENT), web(1, TASK)]).with_web(), 1);
+        for family in BOTH {
+            let quoted = 14 + if family == V4 { 28 } else { 48 };
+            for way in ways(family, 8080) {
+                let (src, dst) = (family_addr(&way.dialled), family_addr(&way.client));
+                let overhead = if family == V4 { 28 } else { 48 };
+                let of_size = |size: usize| udp(&*way.client, &*way.dialled).payload(vec![7; size - overhead]);
+                let vip: &[_] = if way.is_vip { &[Vip] } else { &[] };
+                // One byte too many, and as many as a client's link carries.
+                for size in [room + 1, 1500] {
+                    let answer = icmp_too_big(src, dst, room as u16, way.ask(of_size(size)).truncate(quoted));
+                    let expect = turns_back(way.answer(answer)).refused(TooBig).counting(vip);
+                    check(&site.nodes[0], way.hook, &format!("{size} {family:?}"), way.ask(of_size(size)), &expect);
+                }
+                // The largest that fits goes its way.
+                let fits = site.nodes[0].run(way.hook, &way.ask(of_size(room)).build()).unwrap();
+                assert_eq!(fits.frame.len(), 14 + 1500, "{family:?} over {underlay:?}");
+                if family == V4 {
+                    let may = of_size(1500).may_fragment();
+                    let expect = drops(TooBig).counting(vip);
+                    check(&site.nodes[0], way.hook, "one that may be fragmented", way.ask(may), &expect);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to the person who started them")]
 
+mod bench;
 mod build_ebpf;
 mod ci;
 mod command;
@@ -31,6 +32,8 @@ enum Chore {
     Demo(demo::Demo),
     /// Run the tests: all layers, or the ones named.
     Test(test::Test),
+    /// Measure the packet path beside references, and write docs/bench.
+    Bench(bench::Bench),
     /// Everything continuous integration runs: the static checks, then all tests.
     Ci(ci::Ci),
     /// Check the rules of the house that neither rustc nor clippy knows.
@@ -46,6 +49,7 @@ impl Chore {
             Self::BuildEbpf(chore) => chore.run(),
             Self::Demo(chore) => chore.run(),
             Self::Test(chore) => chore.run(),
+            Self::Bench(chore) => chore.run(),
             Self::Ci(chore) => chore.run(),
             Self::Tidy(chore) => chore.run(),
             Self::Gen(chore) => chore.run(),
