@@ -4,12 +4,12 @@ use harness::Packet;
 use harness::packet::{Checksum, icmp_port_unreachable, icmp_too_big, tcp, udp};
 use harness::run::Hook;
 use mesh_common::counter::Counter::{DecapTc, Forwarded, ReplyForwarded, Vip};
-use mesh_common::drop::DropReason::{NoBackend, UnknownFlow};
+use mesh_common::drop::DropReason::{NoBackend, TooBig, UnknownFlow};
 
-use crate::check::{check, redirects, turns_back};
+use crate::check::{check, drops, redirects, turns_back};
 use crate::world::{
-    BOTH, BULK, CLIENT_MAC, Family, INGRESS, ROUTER, Site, V4, VIP, World, XDP, at, from_task, mac, red, uplink_mac,
-    web,
+    BOTH, BULK, CLIENT_MAC, Family, INGRESS, ROUTER, Site, V4, V6, VIP, World, XDP, at, from_task, mac, red,
+    uplink_mac, web,
 };
 
 const CLIENT: u8 = 11;
@@ -152,7 +152,7 @@ fn what_does_not_fit_into_a_tunnel_is_answered_with_the_size_that_does() {
         let site = Site::new(World::new(underlay, &[red(0, CLIENT), web(1, TASK)]).with_web(), 1);
         for family in BOTH {
             let quoted = 14 + if family == V4 { 28 } else { 48 };
-            for way in ways(family, 8080) {
+            for way in ways(family, 5353) {
                 let (src, dst) = (family_addr(&way.dialled), family_addr(&way.client));
                 let overhead = if family == V4 { 28 } else { 48 };
                 let of_size = |size: usize| udp(&*way.client, &*way.dialled).payload(vec![7; size - overhead]);
