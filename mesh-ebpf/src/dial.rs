@@ -7,6 +7,7 @@ use mesh_common::addr::{Addr, Mac};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::endpoint::Endpoint;
+use mesh_common::flow::state;
 use mesh_common::header::{EthHeader, proto};
 use mesh_common::maglev;
 use mesh_common::parse::{Ip, Transport};
@@ -124,12 +125,22 @@ impl Dial {
     ) -> Result<Verdict, DropReason> {
         match outcome {
             Err(reason @ (DropReason::NoBackend | DropReason::UnknownFlow | DropReason::TooBig)) => {
-                let answer = refuse::answer(packet, self, reason)?;
+                let answer = match refuse::answer(packet, self, reason) {
+                    // A short frame has no room behind it to become an error. Behind TC's hook it has.
+                    Err(DropReason::NoRoom) if P::LEAVES_BULK_TO_GRO && self.is_whole() => return Ok(Verdict::Pass),
+                    other => other?,
+                };
                 maps::count_drop(reason);
                 Ok(answer)
             }
             other => other,
         }
+    }
+
+    /// Is the packet still as it came in, without a tunnel taken off?
+    #[inline(always)]
+    fn is_whole(&self) -> bool {
+        matches!(self.back, Back::Interface(_))
     }
 
     #[inline(never)]
@@ -150,7 +161,10 @@ impl Dial {
             self.far = backend.node;
             return Packed::new(Err(reason));
         }
-        let inner = EthHeader { dst: backend.mac, src: Mac::ROUTER, ether_type: self.eth.ether_type };
+        // A task that dials a VIP stays the sender, so that a refusal finds back to it.
+        let published = self.origin.bits & state::PUBLISHED != 0;
+        let src = if published { Mac::ROUTER } else { self.eth.src };
+        let inner = EthHeader { dst: backend.mac, src, ether_type: self.eth.ether_type };
         if let Err(reason) = packet.write(0, &inner) {
             return Packed::new(Err(reason));
         }

@@ -132,7 +132,9 @@ fn from_tunnel<P: Packet>(
 /// A frame that came to one of this host's addresses, or passes by.
 #[inline(always)]
 fn from_outside<P: Packet>(packet: &mut P, config: &NodeConfig, dial: &mut Dial) -> Step {
-    if let Ok(Some(transport)) = parse::transport(packet, &dial.ip)
+    // RFC 1122 section 3.2.2: nothing is answered that came by broadcast.
+    if !dial.eth.dst.is_group()
+        && let Ok(Some(transport)) = parse::transport(packet, &dial.ip)
         && let Some(service) = dial::published(&dial.ip, &transport)
     {
         let here = packet.ifindex();
@@ -141,7 +143,9 @@ fn from_outside<P: Packet>(packet: &mut P, config: &NodeConfig, dial: &mut Dial)
         dial.back = Back::Interface(here);
         return Step::Balance;
     }
-    maps::count(Counter::UnderlayPassed);
+    if !P::LEAVES_BULK_TO_GRO {
+        maps::count(Counter::UnderlayPassed); // once: what XDP passes comes by here again
+    }
     Step::Pass
 }
 

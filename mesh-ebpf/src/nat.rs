@@ -53,7 +53,8 @@ pub(crate) fn rewrite<P: Packet>(
         // ICMP for IPv4 has no pseudo-header.
         _ => return Ok(()),
     };
-    let zero_is_none = ip.proto == proto::UDP && is_v4;
+    // RFC 768, RFC 8200 section 8.1: a UDP sum that comes to zero is sent as all ones.
+    let zero_is_none = ip.proto == proto::UDP;
     packet.fix_checksum(ip.payload_at + at, &Change { pseudo, segment, zero_is_none })
 }
 

@@ -15,6 +15,8 @@ use crate::verdict::{Packed, Verdict};
 
 const ARP_REQUEST: [u8; 2] = [0, 1];
 const ARP_REPLY: [u8; 2] = [0, 2];
+/// RFC 4861: router and neighbour solicitation and advertisement, redirect.
+const NEIGHBOUR_DISCOVERY: core::ops::RangeInclusive<u8> = 133..=137;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// RFC 4861 section 4.4: solicited, override.
@@ -77,8 +79,12 @@ fn solicitation(packet: &mut TcPacket<'_>, link: &Link, eth: &EthHeader) -> Resu
     }
     let icmp_at = ETH_LEN + size_of::<Ipv6Header>();
     let icmp: IcmpHeader = packet.need(icmp_at)?;
-    if icmp.kind != NEIGHBOUR_SOLICITATION || ip.hop_limit != ND_HOP_LIMIT {
+    if !NEIGHBOUR_DISCOVERY.contains(&icmp.kind) {
         return Ok(Verdict::Pass);
+    }
+    // Nobody else asks a task, so nobody waits for what it advertises: a claim to another's address.
+    if icmp.kind != NEIGHBOUR_SOLICITATION || ip.hop_limit != ND_HOP_LIMIT {
+        return Err(DropReason::UnknownNeighbour);
     }
     let body_at = icmp_at + size_of::<IcmpHeader>();
     // Without the one option this is duplicate address detection (RFC 4862): nobody else has the

@@ -90,8 +90,12 @@ const QUOTED: usize = size_of::<UdpHeader>();
 fn error_v4<P: Packet>(packet: &mut P, dial: &Dial, too_big: bool) -> Result<(), DropReason> {
     let udp: UdpHeader = packet.need(dial.ip.payload_at)?;
     let mut quoted: Ipv4Header = packet.need(ETH_LEN)?;
-    // The quoted header loses its options.
-    quoted.version_ihl = 0x45;
+    if quoted.version_ihl != 0x45 {
+        // The quoted header loses its options.
+        quoted.version_ihl = 0x45;
+        quoted.checksum = [0; 2];
+        quoted.checksum = finish(checksum::ipv4(&quoted));
+    }
     let mut icmp = IcmpHeader { kind: 3, code: 3, ..IcmpHeader::ZERO };
     if too_big {
         if quoted.fragment[0] & DONT_FRAGMENT == 0 {
@@ -122,7 +126,7 @@ const DONT_FRAGMENT: u8 = 0x40;
 fn error_v6<P: Packet>(packet: &mut P, dial: &Dial, quoted: u64, too_big: bool) -> Result<(), DropReason> {
     let len = ICMPV6_ERROR_LEN;
     if quoted == NOT_QUOTED {
-        return Err(DropReason::Truncated);
+        return Err(DropReason::NoRoom);
     }
     let mut icmp = IcmpHeader { kind: 1, code: 4, ..IcmpHeader::ZERO };
     if too_big {

@@ -132,11 +132,29 @@ pub enum UplinkMode {
 /// One is missing or refused.
 pub fn load(ebpf: &mut Ebpf) -> Result<(), AttachError> {
     let refused = |program| move |source| AttachError::Load { program, source: Box::new(source) };
-    xdp(ebpf)?.load().map_err(refused(UNDERLAY))?;
-    for program in TC_PROGRAMS {
-        classifier(ebpf, program)?.load().map_err(refused(program))?;
+    let program = xdp(ebpf)?;
+    again(|| program.load()).map_err(refused(UNDERLAY))?;
+    for name in TC_PROGRAMS {
+        let program = classifier(ebpf, name)?;
+        again(|| program.load()).map_err(refused(name))?;
     }
     Ok(())
+}
+
+/// The verifier stops with EAGAIN when a signal comes in; libbpf tries five times too.
+fn again(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    const TRIES: u32 = 5;
+    let interrupted = |error: &ProgramError| match error {
+        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error() == Some(nix::libc::EAGAIN),
+        _ => false,
+    };
+    for _ in 1..TRIES {
+        match load() {
+            Err(error) if interrupted(&error) => {}
+            other => return other,
+        }
+    }
+    load()
 }
 
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, AttachError> {

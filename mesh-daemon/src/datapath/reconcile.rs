@@ -75,6 +75,7 @@ impl Datapath {
         let observer = Observer::open()?;
         let facts = observer.look(desired).await?;
         check_uplinks(desired, &facts)?;
+        check_foreign(desired, &facts, &pins)?;
         let fresh = !pins.root().exists();
         let result = Self::load(pins.clone(), tc, observer, desired, &facts).await;
         if result.is_err() && fresh {
@@ -233,6 +234,16 @@ fn existing<'a>(
     facts: &'a Facts,
 ) -> impl Iterator<Item = (&'a str, &'a Interface)> {
     names.into_iter().filter_map(|name| Some((name.as_str(), facts.interfaces.get(name)?)))
+}
+
+/// No uplink may run a program that is not ours. `attach` looks again; here nothing is done yet.
+fn check_foreign(desired: &Desired, facts: &Facts, pins: &Pins) -> Result<(), AttachError> {
+    for (name, interface) in existing(&desired.node.uplinks, facts) {
+        if let (Some(id), false) = (interface.xdp_program, pins.link(attach::UNDERLAY, interface.ifindex).exists()) {
+            return Err(AttachError::Foreign { interface: name.to_owned(), id });
+        }
+    }
+    Ok(())
 }
 
 /// Every uplink must exist before anything is touched.

@@ -19,13 +19,15 @@ pub enum FileError {
         /// Why not.
         source: std::io::Error,
     },
-    /// It is not TOML of the right shape. The source's text has line and column.
-    #[error("{}: {}", path.display(), error.to_string().trim_end())]
+    /// It is not TOML of the right shape.
+    #[error("{}, line {line}: {problem}", path.display())]
     Shape {
         /// The file.
         path: PathBuf,
-        /// What and where.
-        error: Box<toml::de::Error>,
+        /// From 1.
+        line: usize,
+        /// What.
+        problem: String,
     },
     /// It contradicts itself.
     #[error("{}, line {line}: {wrong}", path.display())]
@@ -53,7 +55,11 @@ pub fn read(path: &Path) -> Result<Desired, FileError> {
 /// # Errors
 /// It has the wrong shape or contradicts itself.
 pub fn parse(path: &Path, text: &str) -> Result<Desired, FileError> {
-    let shape = |error: toml::de::Error| FileError::Shape { path: path.to_owned(), error: Box::new(error) };
+    let shape = |error: toml::de::Error| FileError::Shape {
+        path: path.to_owned(),
+        line: line_at(text, error.span().map_or(0, |span| span.start)),
+        problem: error.message().replace('\n', ", "),
+    };
     let desired: Desired = toml::from_str(text).map_err(shape)?;
     desired.check().map_err(|wrong| FileError::Wrong { path: path.to_owned(), line: line_of(text, &wrong), wrong })?;
     Ok(desired)
@@ -73,7 +79,12 @@ fn line_of(text: &str, wrong: &Wrong) -> usize {
         };
         Some(field.unwrap_or(place).span().start)
     });
-    text.bytes().take(start.unwrap_or(0)).filter(|byte| *byte == b'\n').count() + 1
+    line_at(text, start.unwrap_or(0))
+}
+
+/// The line of a byte, from 1.
+fn line_at(text: &str, byte: usize) -> usize {
+    text.bytes().take(byte).filter(|byte| *byte == b'\n').count() + 1
 }
 
 #[cfg(test)]
