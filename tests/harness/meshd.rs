@@ -4,11 +4,12 @@
 //! [`Cluster::start`] returns when every daemon is ready and knows the way to every other node.
 
 use std::net::IpAddr;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::programs::{Xdp, XdpMode};
+use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -289,12 +290,11 @@ impl Cluster {
     pub fn start(plan: &Plan, state: State, arguments: &[&str]) -> Result<Self> {
         let mut cluster = Self::prepare(plan, state, arguments)?;
         cluster.meet()?;
-        for meshd in &mut cluster.meshd {
+        let others = cluster.bed.nodes.len() - 1;
+        cluster.on_each(|_, meshd| {
             meshd.start()?;
-        }
-        for meshd in &cluster.meshd {
-            meshd.wait_for_neighbours(cluster.bed.nodes.len() - 1)?;
-        }
+            meshd.wait_for_neighbours(others)
+        })?;
         Ok(cluster)
     }
 
@@ -335,11 +335,22 @@ impl Cluster {
 
     /// Makes every node follow another state.
     pub fn apply(&mut self, state: State) -> Result<()> {
-        for (index, meshd) in self.meshd.iter_mut().enumerate() {
-            meshd.apply(&state.file(&self.bed.nodes, index))?;
-        }
+        let nodes = self.bed.nodes.clone();
+        self.on_each(|index, meshd| meshd.apply(&state.file(&nodes, index)))?;
         self.state = state;
         Ok(())
+    }
+
+    /// Does something with all daemons at the same time.
+    fn on_each(&mut self, act: impl Fn(usize, &mut Meshd) -> Result<()> + Sync) -> Result<()> {
+        std::thread::scope(|scope| {
+            let act = &act;
+            let daemons = self.meshd.iter_mut().enumerate();
+            let threads: Vec<_> = daemons.map(|(index, meshd)| scope.spawn(move || act(index, meshd))).collect();
+            // A panic there is the caller's panic.
+            let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            joined.collect()
+        })
     }
 
     /// The task of this name.
@@ -394,7 +405,17 @@ pub fn pass_all() -> Result<Ebpf> {
         loader.map_max_entries(map, 1);
     }
     let mut program = loader.load(mesh_daemon::datapath::loader::OBJECT).context("loading the object")?;
-    xdp(&mut program)?.load().context("loading the program that passes everything")?;
+    for attempt in 1.. {
+        match xdp(&mut program)?.load() {
+            // The verifier stops for a signal, and a child that ends sends one; libbpf tries five times.
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(nix::libc::EAGAIN) && attempt < 5 => {}
+            outcome => {
+                outcome.context("loading the program that passes everything")?;
+                break;
+            }
+        }
+    }
     Ok(program)
 }
 

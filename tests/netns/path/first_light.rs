@@ -23,6 +23,8 @@ fn check(underlay_v6: bool, arguments: &[&str]) {
     let [own4, own6] = cluster.state.tasks[0].addresses();
     for (own, address) in [own4, own6].into_iter().zip(cluster.state.tasks[1].addresses()) {
         assert_pings(one, address, &Ping { count: 20, ..Ping::default() });
+        // Fragments: forwarding between tasks looks at link-layer addresses only.
+        assert_pings(one, address, &Ping { size: 4000, ..Ping::default() });
         for transport in [Transport::Tcp, Transport::Udp] {
             let seen = clients::ask(one, transport, address, 7000).unwrap();
             assert_eq!((seen.name.as_str(), seen.peer.ip(), Some(seen.peer)), ("two", own, seen.sent_from));

@@ -1,5 +1,8 @@
 //! Published ports: every node answers, whichever has the tasks, and the task sees who asks.
 
+use std::collections::BTreeSet;
+
+use harness::clients::ask;
 use harness::meshd::{Cluster, State, TaskSpec};
 use harness::process::Proc;
 use harness::{Capture, Plan, Transport, describe, servers};
@@ -149,4 +152,29 @@ fn clsact_carries_published_ports_too() {
     let _servers = serve(&cluster);
     check(&cluster, TUNNEL, ["tunnel1", "tunnel2"]);
     check(&cluster, DIRECT, ["direct1", "direct2"]);
+}
+
+#[test]
+fn an_ipv6_underlay_carries_published_ports_too() {
+    let cluster = cluster(&plan(), State { underlay_v6: true, ..state() }, &[]);
+    let _servers = serve(&cluster);
+    check(&cluster, TUNNEL, ["tunnel1", "tunnel2"]);
+    check(&cluster, DIRECT, ["direct1", "direct2"]);
+}
+
+/// With affinity a client meets one task, whichever node it dials and from whichever port.
+#[test]
+fn a_client_stays_with_its_task_where_the_service_says_so() {
+    let services = SERVICES.replace("name = \"tunnel\"", "name = \"tunnel\"\nclient_affinity = true");
+    let cluster = cluster(&plan(), State { services, ..state() }, &[]);
+    let _servers = serve(&cluster);
+    for client in &cluster.bed.clients {
+        for family in [0, 1] {
+            let entries = cluster.bed.nodes.iter().map(|node| addresses(node)[family]);
+            let ask = |entry| ask(&client.ns, Transport::Tcp, entry, TUNNEL).unwrap().name;
+            let names: BTreeSet<_> = entries.cycle().take(60).map(ask).collect();
+            assert_eq!(names.len(), 1, "{names:?}");
+        }
+    }
+    assert_no_drops(&cluster);
 }

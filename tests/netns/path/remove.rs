@@ -58,7 +58,7 @@ fn check_remove(arguments: &[&str], links: usize) {
     assert!(!cluster.meshd[0].pins.exists(), "{:?}", files_below(&cluster.meshd[0].pins));
     let deadline = Instant::now() + LIMIT;
     // The kernel lets go of a link some moments after its last pin.
-    while hooks(&host, &["eth0", "v-one"]) != "" {
+    while !hooks(&host, &["eth0", "v-one"]).is_empty() {
         assert!(Instant::now() < deadline, "{}", hooks(&host, &["eth0", "v-one"]));
     }
     let alive = |(kind, id): &(&str, u64)| bpftool(&host.ns, &[kind, "show", "id", &id.to_string()]).is_some();
