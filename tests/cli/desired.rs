@@ -139,6 +139,7 @@ fn a_file_of_another_shape_is_named_with_its_line() {
         assert_eq!((output.status.code(), output.stdout.as_str()), (Some(1), ""), "{output}");
         let start = format!("meshd: {}", node.file().display());
         assert!(output.stderr.starts_with(&start), "{output}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output}");
         for part in *says {
             assert!(output.stderr.contains(part), "{part:?} is not in {output}");
         }

@@ -69,7 +69,7 @@ fn a_foreign_program_on_the_uplink_is_named_and_left_alone() {
     let before = id();
     node.meshd(RIGHT);
     for _ in 0..2 {
-        let output = node.run_behind(&["env", "RUST_LOG=error"]);
+        let output = node.run_behind(&[]);
         let says = format!(
             "meshd: eth0 already runs another XDP program (id {before}): detach it with `ip link set dev eth0 xdp off`, \
              or name another uplink"

@@ -1,5 +1,7 @@
 //! The packet path as tasks, clients and hosts see it: a meshd on every node.
 
+mod clsact;
+mod defects;
 mod dial;
 mod drain;
 mod first_light;

@@ -75,11 +75,11 @@ fn programs(cluster: &Cluster, node: usize) -> Vec<u64> {
         .collect()
 }
 
-#[test]
-fn no_packet_is_lost_while_the_daemon_dies_returns_and_ends() {
-    let mut cluster = cluster(&Plan::default(), two_tasks(), &[]);
+#[track_caller]
+fn check_restart(arguments: &[&str], pinned_links: usize) {
+    let mut cluster = cluster(&Plan::default(), two_tasks(), arguments);
     let before = programs(&cluster, 0);
-    assert_eq!(before.len(), 3);
+    assert_eq!(before.len(), pinned_links);
     without_loss(&mut cluster, |cluster| {
         for meshd in &mut cluster.meshd {
             meshd.kill().unwrap();
@@ -91,7 +91,7 @@ fn no_packet_is_lost_while_the_daemon_dies_returns_and_ends() {
         }
     });
     let after = programs(&cluster, 0);
-    assert_eq!(after.len(), 3);
+    assert_eq!(after.len(), pinned_links);
     assert!(after.iter().all(|id| !before.contains(id)), "{after:?} replace {before:?}");
     // An adopted state is the desired one: nothing was left to change.
     for meshd in &cluster.meshd {
@@ -99,6 +99,17 @@ fn no_packet_is_lost_while_the_daemon_dies_returns_and_ends() {
         assert_eq!(log.matches("maps change").count(), 1, "{log}");
     }
     assert_no_drops(&cluster);
+}
+
+#[test]
+fn no_packet_is_lost_while_the_daemon_dies_returns_and_ends() {
+    check_restart(&[], 3);
+}
+
+#[test]
+fn a_packet_path_on_clsact_is_adopted_by_the_next_daemon() {
+    // On clsact only XDP has a link that can be pinned.
+    check_restart(&["--tc", "clsact"], 1);
 }
 
 #[test]
