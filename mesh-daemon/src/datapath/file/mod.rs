@@ -55,10 +55,12 @@ pub fn read(path: &Path) -> Result<Desired, FileError> {
 /// # Errors
 /// It has the wrong shape or contradicts itself.
 pub fn parse(path: &Path, text: &str) -> Result<Desired, FileError> {
-    let shape = |error: toml::de::Error| FileError::Shape {
-        path: path.to_owned(),
-        line: line_at(text, error.span().map_or(0, |span| span.start)),
-        problem: error.message().replace('\n', ", "),
+    let shape = |error: toml::de::Error| {
+        let line = line_at(text, error.span().map_or(0, |span| span.start));
+        // The text of the line names the field, which the message does not always.
+        let written = text.lines().nth(line - 1).unwrap_or_default().trim();
+        let problem = format!("`{written}`: {}", error.message().replace('\n', ", "));
+        FileError::Shape { path: path.to_owned(), line, problem }
     };
     let desired: Desired = toml::from_str(text).map_err(shape)?;
     desired.check().map_err(|wrong| FileError::Wrong { path: path.to_owned(), line: line_of(text, &wrong), wrong })?;
