@@ -29,6 +29,8 @@ pub(crate) enum Back {
 pub(crate) fn answer<P: Packet>(packet: &mut P, dial: &Dial, reason: DropReason) -> Result<Verdict, DropReason> {
     let too_big = reason == DropReason::TooBig;
     match (dial.ip.proto, dial.ip.dst.is_v4()) {
+        // RFC 9293 section 3.10.7.1: a reset is never answered.
+        (proto::TCP, _) if !too_big && dial.transport.tcp_flags & tcp_flag::RST != 0 => return Err(reason),
         (proto::TCP, _) if !too_big => reset(packet, dial)?,
         // No backend is a reason for silence to an echo: a VIP answers while one lives.
         (protocol, _) if !too_big && protocol != proto::UDP => return Err(reason),
@@ -54,9 +56,6 @@ pub(crate) fn answer<P: Packet>(packet: &mut P, dial: &Dial, reason: DropReason)
 #[inline(never)]
 fn reset<P: Packet>(packet: &mut P, dial: &Dial) -> Result<(), DropReason> {
     let tcp: TcpHeader = packet.need(dial.ip.payload_at)?;
-    if tcp.flags & tcp_flag::RST != 0 {
-        return Err(DropReason::UnknownFlow); // RFC 9293: a reset is never answered
-    }
     let mut answer = TcpHeader { src: tcp.dst, dst: tcp.src, offset: 5 << 4, flags: tcp_flag::RST, ..TcpHeader::ZERO };
     if tcp.flags & tcp_flag::ACK != 0 {
         answer.seq = tcp.ack;

@@ -115,7 +115,7 @@ fn a_contradiction_is_named_with_file_line_and_field() {
 
 /// What the reader of TOML refuses: the line, and what it stumbled over.
 const SHAPES: &[(&str, &str, &[&str])] = &[
-    ("[node]", "[node", &["line 1", "column"]),
+    ("[node]", "[node", &["line 1", "unclosed table"]),
     ("vni = 77", "vni = 77\ncolour = 1", &["line 14", "unknown field `colour`"]),
     ("vni = 77", "vni = \"many\"", &["line 13", "invalid type: string \"many\"", "u32"]),
     ("vni = 77\n", "", &["missing field `vni`"]),

@@ -143,7 +143,9 @@ fn said(tables: &Tables, frame: &[u8], hook: Hook) -> Said {
         }
         _ => false,
     };
-    if published { Said::Ours } else { Said::Pass }
+    // What came by broadcast or multicast is the host's.
+    let unicast = frame[0] & 1 == 0;
+    if published && unicast { Said::Ours } else { Said::Pass }
 }
 
 fn tunnel_said(tables: &Tables, frame: &[u8], hook: Hook, outer: &parse::Ip) -> Result<Said, DropReason> {

@@ -7,6 +7,8 @@ use harness::{assert_packet_eq, describe};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 
+use crate::world::BULK;
+
 /// What a row says must come out.
 #[derive(Clone, Debug)]
 pub(crate) struct Expect {
@@ -41,6 +43,12 @@ pub(crate) fn redirects(frame: impl Into<Vec<u8>>) -> Expect {
 /// Out of the interface it came in by, with these bytes.
 pub(crate) fn turns_back(frame: impl Into<Vec<u8>>) -> Expect {
     Expect { what: What::Back(frame.into()), counters: Vec::new(), drops: Vec::new() }
+}
+
+/// Left to the host's stack, and counted as such: at the TC hook, where what XDP passes comes by too.
+pub(crate) fn left_to_the_host(hook: Hook) -> Expect {
+    let counters: &[Counter] = if hook == BULK { &[Counter::UnderlayPassed] } else { &[] };
+    passes().counting(counters)
 }
 
 impl Expect {

@@ -146,11 +146,11 @@ fn neighbour_solicitations_are_answered_from_the_table() {
         ("nobody's", ask(&host(99)), silent()),
         ("one of the other network only", ask(&host(14)), silent()),
         ("duplicate address detection", detection.macs(own, [0x33, 0x33, 0xff, 0, 0, 0x0b]), silent()),
-        ("a solicitation that was forwarded", ask(&host(12)).ttl(254), drops(GroupTraffic)),
+        ("a solicitation that was forwarded", ask(&host(12)).ttl(254), drops(UnknownNeighbour)),
         (
             "an advertisement to all",
             neighbour_advertisement(own, &source, [0x33, 0x33, 0, 0, 0, 1], "ff02::1"),
-            drops(GroupTraffic),
+            drops(UnknownNeighbour),
         ),
         ("another's frame", neighbour_solicitation(mac(12), &host(12), &host(13)), drops(SpoofedMac)),
     ]);

@@ -159,7 +159,7 @@ fn a_vip_hands_on_too() {
         site.apply();
         let packet = ask(old).ack(1);
         let seen = site.nodes[0].run(from_task(0), &packet.build()).unwrap().frame;
-        let outer = site.world.our_tunnel((0, 1), RED, packet.clone().macs(ROUTER, mac(OLD)), &seen);
+        let outer = site.world.our_tunnel((0, 1), RED, packet.clone().macs(mac(CLIENT), mac(OLD)), &seen);
         let expect = redirects(&*outer).counting(&[Vip, HandedOn, Forwarded]);
         check(&site.nodes[0], from_task(0), "from here to there", packet, &expect);
         let arrives = tcp(&*at(&client, old), &*at(&family.host(OLD), 80)).ack(1).macs(ROUTER, mac(OLD));

@@ -8,6 +8,7 @@ mod container;
 mod drain;
 mod encap;
 mod flows;
+mod mended;
 mod published;
 mod refuse;
 mod tunnel;

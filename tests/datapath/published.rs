@@ -3,14 +3,12 @@
 use harness::Packet;
 use harness::packet::{icmp_echo, tcp, udp};
 use mesh_common::addr::Addr;
-use mesh_common::counter::Counter::{
-    DecapTc, DecapXdp, FlowNew, Forwarded, Local, Reply, ReplyForwarded, UnderlayPassed,
-};
+use mesh_common::counter::Counter::{DecapTc, DecapXdp, FlowNew, Forwarded, Local, Reply, ReplyForwarded};
 use mesh_common::drop::DropReason::{NoRoute, SpoofedReply, UnknownService};
 use mesh_common::flow::state;
 use mesh_daemon::datapath::desired::{ReturnPath, addr};
 
-use crate::check::{check, drops, passes, redirects, turns_back};
+use crate::check::{check, drops, left_to_the_host, passes, redirects, turns_back};
 use crate::world::{
     BOTH, BULK, CLIENT_MAC, Family, INGRESS, ROUTER, Site, V4, World, XDP, at, from_task, mac, uplink_mac, web,
 };
@@ -193,7 +191,7 @@ fn what_is_not_published_is_left_to_the_host() {
             ("a later fragment", published.clone().fragment(64, false)),
         ] {
             for hook in [XDP, BULK] {
-                check(&site.nodes[0], hook, row, from_outside(packet.clone()), &passes().counting(&[UnderlayPassed]));
+                check(&site.nodes[0], hook, row, from_outside(packet.clone()), &left_to_the_host(hook));
             }
         }
         for hook in [XDP, BULK] {

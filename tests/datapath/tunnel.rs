@@ -4,12 +4,12 @@ use harness::Packet;
 use harness::packet::{ethernet, icmp_echo, ip, tcp, udp, vxlan};
 use harness::run::{Hook, Node};
 use mesh_common::counter::Counter;
-use mesh_common::counter::Counter::{DecapTc, DecapXdp, UnderlayPassed};
+use mesh_common::counter::Counter::{DecapTc, DecapXdp};
 use mesh_common::drop::DropReason::{
     GroupTraffic, Malformed, Truncated, UnknownEndpoint, UnknownService, UnknownVni, UnknownVtep, UnsupportedTransport,
 };
 
-use crate::check::{Expect, check, drops, passes, redirects};
+use crate::check::{Expect, check, drops, left_to_the_host, passes, redirects};
 use crate::world::{
     BLUE, BOTH, BULK, CLIENT_MAC, Family, RED, Site, V4, World, XDP, at, blue, lab, mac, red, uplink_mac,
 };
@@ -153,7 +153,7 @@ fn what_is_not_for_the_tunnel_passes_untouched() {
         ];
         for hook in [XDP, BULK] {
             for (row, packet, is_counted) in &rows {
-                let expect = if *is_counted { passes().counting(&[UnderlayPassed]) } else { passes() };
+                let expect = if *is_counted { left_to_the_host(hook) } else { passes() };
                 check(&site.nodes[0], hook, &format!("{row} over {underlay:?}"), packet, &expect);
             }
         }
@@ -216,7 +216,7 @@ fn a_frame_cut_at_any_byte_passes_or_is_dropped_as_truncated() {
                     let expect = if cut < outer {
                         passes()
                     } else if cut < outer + 8 {
-                        passes().counting(&[UnderlayPassed])
+                        left_to_the_host(hook)
                     } else if cut < needed {
                         drops(Truncated)
                     } else {

@@ -98,7 +98,7 @@ fn a_vip_leads_to_a_task_of_another_node_and_back() {
                 let ask = |to: &str| (talk.ask)(&client, to, 80);
                 let dialled = ask(&vip).macs(mac(CLIENT), ROUTER).build();
                 let seen = entry.run(from_task(0), &dialled).unwrap().frame;
-                let outer = site.world.our_tunnel((0, 1), RED, ask(&vip).macs(ROUTER, mac(TASK)), &seen);
+                let outer = site.world.our_tunnel((0, 1), RED, ask(&vip).macs(mac(CLIENT), mac(TASK)), &seen);
                 check(entry, from_task(0), &row, dialled, &redirects(&*outer).counting(&[Vip, Forwarded]));
 
                 let is_known = matches!(talk.name, "a long udp of odd length" | "marked udp");
