@@ -1,11 +1,11 @@
 //! The packet path as tasks, clients and hosts see it: a meshd on every node.
 
 mod clsact;
-mod defects;
 mod dial;
 mod drain;
 mod first_light;
 mod interop;
+mod mended;
 mod published;
 mod remove;
 mod restart;

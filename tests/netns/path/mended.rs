@@ -1,4 +1,4 @@
-//! Small things that are not as they should be.
+//! Small things that were wrong once.
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
