@@ -131,5 +131,9 @@ fn markdown(rows: &[Row]) -> String {
         let mpps = median(&row.mpps);
         text += &format!("| {} | {mpps:.2} | {:.0} % | {:.2} |\n", row.name, spread(&row.mpps) * 100.0, mpps / bare);
     }
-    text + &format!("\nMedians of {} rounds of {PACKETS} frames of {} bytes.\n", rows.first().map_or(0, |row| row.mpps.len()), driver::FRAME)
+    text + &format!(
+        "\nMedians of {} rounds of {PACKETS} frames of {} bytes.\n",
+        rows.first().map_or(0, |row| row.mpps.len()),
+        driver::FRAME
+    )
 }

@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use harness::{Bed, Plan};
 use mesh_common::counter::Counter;
 
+use crate::Effort;
 use cases::{Before, Case, Way};
 use driver::{Driver, Hook, Run, Script};
-use crate::Effort;
 use world::{Links, Size, World};
 
 /// Rounds: in each, every row is measured once in every world, one after the other.

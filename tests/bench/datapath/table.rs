@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::Row;
 use super::cases::Way;
 use super::reference::{KNOWN, LOOKUP, NEW, Reference};
-use super::Row;
 use crate::stats::{median, spread};
 
 /// Both tables.
