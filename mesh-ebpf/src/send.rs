@@ -84,13 +84,13 @@ fn step_of(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Result<St
         };
     };
     dial.transport = transport;
-    if dial.ip.proto == proto::UDP && transport.ports.dst == config.vxlan_port {
-        // A task that speaks VXLAN to the overlay's own port wants to be taken for a node.
-        return Err(DropReason::Nested);
-    }
     if let Some(flow) = reply_of(packet, config, dial) {
         dial.flow = flow;
         return Ok(Step::Reply);
+    }
+    if dial.ip.proto == proto::UDP && transport.ports.dst == config.vxlan_port {
+        // A task that speaks VXLAN to the overlay's own port wants to be taken for a node.
+        return Err(DropReason::Nested);
     }
     if !to_router {
         return Ok(Step::Endpoint);

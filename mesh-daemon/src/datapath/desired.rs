@@ -1,13 +1,15 @@
 //! What should be: plain data, complete for one node. Whoever makes it (a cluster's agent, a file)
 //! calls [`Desired::check`] before anything is done with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use mesh_common::addr::{Addr, Mac};
 use mesh_common::header::proto;
 use mesh_common::limits;
 use serde::Deserialize;
+
+use super::maglev;
 
 /// The desired state of a node's packet path.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -301,7 +303,7 @@ impl Desired {
     fn check_endpoints(&self) -> Result<(), Wrong> {
         limit("endpoints", self.endpoints.len(), limits::ENDPOINTS)?;
         let networks: BTreeSet<_> = self.networks.iter().map(|network| network.name.as_str()).collect();
-        let mut published = BTreeSet::new();
+        let (mut published, mut of_service) = (BTreeSet::new(), BTreeMap::new());
         let (mut macs, mut addresses, mut links) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             let wrong = |field, problem| Wrong { section: "endpoints", index: Some(index), field, problem };
@@ -330,6 +332,9 @@ impl Desired {
                 if service.network != endpoint.network {
                     return Err(wrong("service", format!("{name:?} is in network {:?}", service.network)));
                 }
+                let tasks = of_service.entry(name.as_str()).or_insert(0);
+                *tasks += 1;
+                limit("endpoints of a service", *tasks, maglev::LARGEST)?;
                 if !service.ports.is_empty() && !published.insert(endpoint.mac) {
                     return Err(wrong("mac", "is that of another task with published ports too".to_owned()));
                 }
@@ -339,6 +344,8 @@ impl Desired {
             }
             check_addresses(endpoint, &mut addresses).map_err(|problem| wrong("addresses", problem))?;
         }
+        // A task with a published port has a second place, in the ingress network.
+        limit("endpoints", self.endpoints.len() + published.len(), limits::ENDPOINTS)?;
         limit("endpoints with a link", links.len(), limits::LINKS)
     }
 }

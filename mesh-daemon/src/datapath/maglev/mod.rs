@@ -18,7 +18,10 @@ pub struct Candidate {
 
 /// Table sizes: the largest prime below each power of two. A prime, so that every step through the
 /// table visits all of it.
-const SIZES: &[u32] = &[251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521];
+const SIZES: &[u32] = &[251, 509, 1021, 2039, 4093, 8191, 16381, 32749, LARGEST];
+
+/// The largest table: no more candidates than that get a slot.
+pub const LARGEST: u32 = 65_521;
 
 /// Slots a candidate should have at least: the shares of two then differ by a percent or so.
 const SHARE: usize = 64;
@@ -29,15 +32,13 @@ pub fn table(candidates: &[Candidate]) -> Vec<u32> {
         return Vec::new();
     }
     let wanted = candidates.len() * SHARE;
-    let largest = SIZES[SIZES.len() - 1];
-    let size = SIZES.iter().copied().find(|size| *size as usize >= wanted).unwrap_or(largest);
+    let size = SIZES.iter().copied().find(|size| *size as usize >= wanted).unwrap_or(LARGEST);
     let mut ordered = candidates.to_vec();
     ordered.sort_by_key(|candidate| candidate.identity);
     let mut walks: Vec<_> = ordered.iter().map(|candidate| Walk::new(candidate.identity, size)).collect();
     let mut slots = vec![0; size as usize];
     let mut left = size;
-    // Each in turn takes the next free slot of its own walk. A table smaller than the candidates
-    // leaves the last of them without a slot.
+    // Each in turn takes the next free slot of its own walk.
     for turn in (0..ordered.len()).cycle() {
         if left == 0 {
             break;

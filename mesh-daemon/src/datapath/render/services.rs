@@ -36,9 +36,15 @@ pub(super) fn number_backends(desired: &Desired, before: &Tables) -> BTreeMap<En
 pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables, waiting: &mut Vec<Waiting>) {
     let vnis: BTreeMap<_, _> = desired.networks.iter().map(|network| (network.name.as_str(), network.vni)).collect();
     let mut places = Places::of(before);
+    let mut tasks: BTreeMap<&str, Vec<&desired::Endpoint>> = BTreeMap::new();
+    for endpoint in &desired.endpoints {
+        if let Some(service) = &endpoint.service {
+            tasks.entry(service).or_default().push(endpoint);
+        }
+    }
     for service in &desired.services {
         let vni = vnis[service.network.as_str()];
-        let members = members(desired, service, vni, tables);
+        let members = members(tasks.get(service.name.as_str()).map_or(&[], Vec::as_slice), vni, tables);
         for member in &members {
             tables.backends.insert(member.number, member.backend);
             if let (false, Some(ingress)) = (service.ports.is_empty(), desired.node.ingress_vni)
@@ -85,9 +91,8 @@ struct Member {
     draining: bool,
 }
 
-fn members(desired: &Desired, service: &desired::Service, vni: u32, tables: &Tables) -> Vec<Member> {
-    let of_service = |endpoint: &&desired::Endpoint| endpoint.service.as_ref() == Some(&service.name);
-    let member = |endpoint: &desired::Endpoint| {
+fn members(tasks: &[&desired::Endpoint], vni: u32, tables: &Tables) -> Vec<Member> {
+    let member = |endpoint: &&desired::Endpoint| {
         // A local task whose interface is not there yet is no endpoint, and so no backend.
         let value = tables.endpoints.get(&EndpointKey::new(vni, endpoint.mac))?;
         let backend = Backend {
@@ -100,7 +105,7 @@ fn members(desired: &Desired, service: &desired::Service, vni: u32, tables: &Tab
         };
         Some(Member { number: value.backend, backend, draining: endpoint.draining })
     };
-    desired.endpoints.iter().filter(of_service).filter_map(member).collect()
+    tasks.iter().filter_map(member).collect()
 }
 
 /// What is dialled to reach the service in one family, with the target port of each.
