@@ -209,14 +209,6 @@ impl Desired {
         self.check_endpoints()
     }
 
-    /// The node of this name: `None` is this one, `Some` an index into `nodes`.
-    fn find_node(&self, name: &str) -> Option<Option<usize>> {
-        if name == self.node.name {
-            return Some(None);
-        }
-        self.nodes.iter().position(|member| member.name == name).map(Some)
-    }
-
     fn check_nodes(&self) -> Result<(), Wrong> {
         let node = |field, problem: &str| Wrong { section: "node", index: None, field, problem: problem.to_owned() };
         if self.node.uplinks.is_empty() {
@@ -303,6 +295,8 @@ impl Desired {
     fn check_endpoints(&self) -> Result<(), Wrong> {
         limit("endpoints", self.endpoints.len(), limits::ENDPOINTS)?;
         let networks: BTreeSet<_> = self.networks.iter().map(|network| network.name.as_str()).collect();
+        let nodes: BTreeSet<_> = self.nodes.iter().map(|member| member.name.as_str()).collect();
+        let services: BTreeMap<_, _> = self.services.iter().map(|service| (service.name.as_str(), service)).collect();
         let (mut published, mut of_service) = (BTreeSet::new(), BTreeMap::new());
         let (mut macs, mut addresses, mut links) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (index, endpoint) in self.endpoints.iter().enumerate() {
@@ -311,13 +305,14 @@ impl Desired {
             if !networks.contains(network) {
                 return Err(wrong("network", format!("there is no network {network:?}")));
             }
-            let Some(place) = self.find_node(&endpoint.node) else {
+            let is_here = endpoint.node == self.node.name;
+            if !is_here && !nodes.contains(endpoint.node.as_str()) {
                 return Err(wrong("node", format!("there is no node {:?}", endpoint.node)));
-            };
-            match (&endpoint.link, place) {
-                (None, None) => return Err(wrong("link", "a task of this node needs its interface".to_owned())),
-                (Some(_), Some(_)) => return Err(wrong("link", "only tasks of this node have one".to_owned())),
-                (Some(link), None) if !links.insert(link) => {
+            }
+            match (&endpoint.link, is_here) {
+                (None, true) => return Err(wrong("link", "a task of this node needs its interface".to_owned())),
+                (Some(_), false) => return Err(wrong("link", "only tasks of this node have one".to_owned())),
+                (Some(link), true) if !links.insert(link) => {
                     return Err(wrong("link", format!("{link:?} is the link of another task too")));
                 }
                 _ => {}
@@ -326,7 +321,7 @@ impl Desired {
                 return Err(wrong("mac", "must be a unicast address, and not the router's".to_owned()));
             }
             if let Some(name) = &endpoint.service {
-                let Some(service) = self.services.iter().find(|service| service.name == *name) else {
+                let Some(service) = services.get(name.as_str()) else {
                     return Err(wrong("service", format!("there is no service {name:?}")));
                 };
                 if service.network != endpoint.network {
