@@ -3,7 +3,7 @@
 //! What is measured, and beside what, is the affair of tests/bench. Never part of continuous
 //! integration: figures of a shared machine prove nothing alone.
 
-use crate::{command, setup, workspace};
+use crate::{bpffs, command, setup, workspace};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
@@ -40,6 +40,7 @@ impl Bench {
         setup::ensure()?;
         let build = ["build", "--release", "--package", "mesh-tests", "--features", "bench", "--bin", "mesh-bench"];
         command::run(command::cargo().args(build))?;
+        let _bpffs = bpffs::ensure()?;
         let mut bench = command::program(workspace::target().join("release/mesh-bench"));
         bench.args(self.parts.iter().map(|part| part.name()));
         if self.quick {

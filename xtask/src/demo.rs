@@ -1,6 +1,6 @@
 //! Builds and runs the demo (tests/demo), after setting up what it needs.
 
-use crate::{command, setup, workspace};
+use crate::{bpffs, command, setup, workspace};
 use anyhow::{Result, bail};
 use clap::Args;
 use nix::unistd::Uid;
@@ -19,6 +19,7 @@ impl Demo {
         let mut build = command::cargo();
         build.args(["build", "--quiet", "-p", "mesh-daemon", "-p", "mesh-tests", "--bins"]);
         command::run(&mut build)?;
+        let _bpffs = bpffs::ensure()?;
         let programs = workspace::target().join("debug");
         command::run(command::program(programs.join("demo")).env("MESH_BIN_DIR", &programs))
     }

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to the person who started them")]
 
 mod bench;
+mod bpffs;
 mod build_ebpf;
 mod ci;
 mod command;

@@ -7,7 +7,7 @@ mod layers;
 mod leftovers;
 mod runner;
 
-use crate::{command, setup, workspace};
+use crate::{bpffs, command, setup, workspace};
 use anyhow::{Result, bail};
 use clap::Args;
 use layers::Layer;
@@ -60,6 +60,8 @@ impl Test {
         }
         setup::ensure()?;
         leftovers::become_reaper()?;
+        let privileged = layers.iter().any(|layer| layer.is_privileged());
+        let _bpffs = if privileged { Some(bpffs::ensure()?) } else { None };
         println!("programs for the tests");
         command::run(&mut layers::build_programs())?;
         let outcomes = layers.iter().map(|layer| self.run_layer(*layer)).collect::<Result<Vec<_>>>()?;
