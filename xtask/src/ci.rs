@@ -27,6 +27,7 @@ const STATIC: &[Check] = &[
     ("clippy (bpf)", clippy_bpf),
     ("kernel programs", || build_ebpf::build().map(drop)),
     ("clippy (host)", clippy_host),
+    ("clippy (bench)", clippy_bench),
     ("reference pages", || Gen { check: true }.run()),
     ("rustdoc", rustdoc),
     ("dependencies", dependencies),
@@ -71,6 +72,12 @@ fn clippy_host() -> Result<()> {
     command::run(
         command::cargo().arg("clippy").args(HOST).args(["--all-targets", "--keep-going", "--quiet", "--"]).args(DENIED),
     )
+}
+
+/// The benchmark stands behind a feature, since nothing but it needs the reference programs.
+fn clippy_bench() -> Result<()> {
+    let bench = ["--package", "mesh-tests", "--features", "bench", "--bin", "mesh-bench", "--quiet", "--"];
+    command::run(command::cargo().arg("clippy").args(bench).args(DENIED))
 }
 
 fn clippy_bpf() -> Result<()> {

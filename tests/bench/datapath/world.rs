@@ -211,9 +211,14 @@ fn vtep(number: u32) -> IpAddr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 2, 11)) + number).into()
 }
 
+/// Bytes of the largest IP packet on the uplink.
+const MTU: u32 = 1500;
+
 fn facts(desired: &Desired, links: Links) -> Facts {
-    let interface = |ifindex: u32| Interface { ifindex, mac: Mac { bytes: [2, 0, 0, 0, 0, 1] }, xdp_program: None };
+    let interface =
+        |ifindex: u32| Interface { ifindex, mac: Mac { bytes: [2, 0, 0, 0, 0, 1] }, mtu: MTU, xdp_program: None };
     let path = |number: u8| Path {
+        mtu: MTU,
         ifindex: links.uplink,
         source_mac: Mac { bytes: [2, 0, 0, 0, 0, 1] },
         next_hop: Mac { bytes: [2, 0, 0, 0, 1, number] },
@@ -224,5 +229,6 @@ fn facts(desired: &Desired, links: Links) -> Facts {
             (LINK_B.to_owned(), interface(links.b)),
         ]),
         paths: desired.nodes.iter().zip(0..).map(|(member, number)| (member.vtep, path(number))).collect(),
+        ..Facts::default()
     }
 }
