@@ -25,7 +25,7 @@ fn port_to(node: &Node, ask: impl Fn(u16) -> Packet, mac_at: usize, to: u8) -> u
     let leads = |port: &u16| {
         let frame = ask(*port).syn().build();
         let hook = if frame[..6] == ROUTER { from_task(0) } else { XDP };
-        node.run(hook, &frame).unwrap().frame[mac_at..mac_at + 6] == mac(to)
+        node.run(hook, &frame).unwrap().frame.get(mac_at..mac_at + 6) == Some(&mac(to)[..])
     };
     (50000..50200).find(leads).unwrap()
 }
