@@ -18,14 +18,13 @@ pub struct Candidate {
 
 /// Table sizes: the largest prime below each power of two. A prime, so that every step through the
 /// table visits all of it.
-const SIZES: &[u32] = &[61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, LARGEST];
+const SIZES: &[u32] = &[251, 509, 1021, 2039, 4093, 8191, 16381, 32749, LARGEST];
 
 /// The largest table: no more candidates than that get a slot.
 pub const LARGEST: u32 = 65_521;
 
-/// Slots a candidate should have at least: the shares of two then differ by three percent at most.
-/// Few, so that ten thousand small services in both families fit into `SLOTS`.
-const SHARE: usize = 32;
+/// Slots a candidate should have at least: the shares of two then differ by a percent or so.
+const SHARE: usize = 64;
 
 /// The number of the candidate of each slot; empty without candidates.
 pub fn table(candidates: &[Candidate]) -> Vec<u32> {
