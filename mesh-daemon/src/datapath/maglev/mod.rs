@@ -16,23 +16,28 @@ pub struct Candidate {
     pub identity: Mac,
 }
 
-/// Table sizes: the largest prime below each power of two. A prime, so that every step through the
-/// table visits all of it.
-const SIZES: &[u32] = &[251, 509, 1021, 2039, 4093, 8191, 16381, 32749, LARGEST];
+/// The smallest table.
+const SMALLEST: u32 = 64;
 
 /// The largest table: no more candidates than that get a slot.
-pub const LARGEST: u32 = 65_521;
+pub const LARGEST: u32 = 65_536;
 
-/// Slots a candidate should have at least: the shares of two then differ by a percent or so.
-const SHARE: usize = 64;
+/// Slots a candidate should have at least: the shares of two then differ by three percent at most.
+const SHARE: usize = 32;
 
-/// The number of the candidate of each slot; empty without candidates.
-pub fn table(candidates: &[Candidate]) -> Vec<u32> {
+/// How many slots a table of so many candidates has, which had `before`. A power of two: when it
+/// doubles, each old slot becomes two, and every flow still finds what was in its slot. It never
+/// shrinks, for the other way round two would become one.
+pub fn size(candidates: usize, before: usize) -> u32 {
+    let wanted = (candidates * SHARE).max(before).clamp(SMALLEST as usize, LARGEST as usize);
+    (wanted as u32).next_power_of_two()
+}
+
+/// The number of the candidate of each of `size` slots; empty without candidates.
+pub fn table(candidates: &[Candidate], size: u32) -> Vec<u32> {
     if candidates.is_empty() {
         return Vec::new();
     }
-    let wanted = candidates.len() * SHARE;
-    let size = SIZES.iter().copied().find(|size| *size as usize >= wanted).unwrap_or(LARGEST);
     let mut ordered = candidates.to_vec();
     ordered.sort_by_key(|candidate| candidate.identity);
     let mut walks: Vec<_> = ordered.iter().map(|candidate| Walk::new(candidate.identity, size)).collect();
@@ -52,7 +57,8 @@ pub fn table(candidates: &[Candidate]) -> Vec<u32> {
     slots
 }
 
-/// A candidate's order of preference: all slots, each once.
+/// A candidate's order of preference: all slots, each once, since an odd step and a power of two have
+/// no common divisor.
 struct Walk {
     next: u32,
     step: u32,
@@ -65,7 +71,7 @@ impl Walk {
         let m = identity.bytes;
         let words = [u32::from_le_bytes([m[0], m[1], m[2], m[3]]), u32::from_le_bytes([m[4], m[5], 0, 0])];
         let hash = |seed| finish(mix(mix(seed, words[0]), words[1]));
-        Self { next: hash(0x6f66_6673) % size, step: hash(0x736b_6970) % (size - 1) + 1, size, left: size }
+        Self { next: hash(0x6f66_6673) % size, step: (hash(0x736b_6970) % size) | 1, size, left: size }
     }
 }
 

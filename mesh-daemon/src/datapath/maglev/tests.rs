@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 
 use mesh_common::addr::Mac;
 
-use super::{Candidate, table};
+use super::{Candidate, size};
 
 fn candidates(numbers: impl IntoIterator<Item = u32>) -> Vec<Candidate> {
     let identity = |n: u32| Mac { bytes: [2, 0x42, 10, 0, (n >> 8) as u8, n as u8] };
     numbers.into_iter().map(|number| Candidate { number, identity: identity(number) }).collect()
+}
+
+/// A table that had no other before.
+fn table(candidates: &[Candidate]) -> Vec<u32> {
+    super::table(candidates, size(candidates.len(), 0))
 }
 
 fn shares(table: &[u32]) -> BTreeMap<u32, usize> {
@@ -48,4 +53,10 @@ fn one_that_goes_moves_few_slots_of_the_others() {
     let moved = others.clone().filter(|(old, new)| old != new).count();
     // The paper's figure 12 has a few percent for tables 100 times the candidates.
     assert!(moved * 10 < others.count(), "{moved} of {} moved", before.len());
+}
+
+#[test]
+fn a_table_grows_by_doubling_and_never_shrinks() {
+    assert_eq!([size(1, 0), size(2, 0), size(3, 0), size(3000, 0)], [64, 64, 128, 65_536]);
+    assert_eq!([size(1, 128), size(5, 128)], [128, 256]);
 }

@@ -152,16 +152,16 @@ fn slots(
         .filter(has_addr)
         .map(|member| maglev::Candidate { number: member.number, identity: member.backend.mac })
         .collect();
-    let table = maglev::table(if active.is_empty() { &all } else { &active });
     let old = keys.iter().find_map(|(key, _)| before.services.get(key)).filter(|old| old.slots != 0);
     let old_run = old.and_then(|old| before.slots.get(&old.slots_at));
+    let size = maglev::size(all.len(), old_run.map_or(0, Vec::len));
+    let table = maglev::table(if active.is_empty() { &all } else { &active }, size);
     let same_size = old_run.filter(|run| run.len() == table.len());
     let run: Vec<_> = table
         .iter()
         .enumerate()
         .map(|(index, current)| {
-            // A table of another size has its flows elsewhere: the nearest old slot is the one with
-            // the same hashes.
+            // Of a table that doubled, the old slot with the same hashes: see `maglev::size`.
             let at = old_run.map(|run| index * run.len() / table.len());
             let old = old_run.zip(at).and_then(|(run, at)| run.get(at)).copied().unwrap_or(Slot::ZERO);
             next_slot(old, *current, &alive)
