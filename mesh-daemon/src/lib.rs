@@ -8,4 +8,5 @@
 
 pub mod cli;
 pub mod datapath;
+pub mod manager;
 pub mod model;

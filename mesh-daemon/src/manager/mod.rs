@@ -1,0 +1,3 @@
+//! What the leader decides.
+
+pub mod scheduler;
