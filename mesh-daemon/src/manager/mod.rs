@@ -1,3 +1,4 @@
 //! What the leader decides.
 
+pub mod allocator;
 pub mod scheduler;
