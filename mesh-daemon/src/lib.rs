@@ -10,3 +10,4 @@ pub mod cli;
 pub mod datapath;
 pub mod manager;
 pub mod model;
+pub mod store;

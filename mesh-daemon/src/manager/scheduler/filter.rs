@@ -10,7 +10,7 @@ use super::constraint::{Constraint, architecture};
 
 /// A condition. A new one is a variant, an arm of [`Filters::refuses`] and its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Filter {
+pub(super) enum Filter {
     /// The node is there and takes tasks.
     Ready,
     /// What the task reserves is left.

@@ -6,7 +6,7 @@ use crate::model::resources::{GenericResource, Resources};
 
 /// What a node still has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Available {
+pub(super) struct Available {
     nano_cpus: i64,
     memory_bytes: i64,
     discrete: BTreeMap<String, i64>,
@@ -15,8 +15,7 @@ pub struct Available {
 
 impl Available {
     /// All that a node says it has.
-    #[must_use]
-    pub fn new(all: &Resources) -> Self {
+    pub(super) fn new(all: &Resources) -> Self {
         let mut available = Self { nano_cpus: all.nano_cpus, memory_bytes: all.memory_bytes, ..Self::default() };
         for generic in &all.generic {
             available.put(generic);
@@ -25,8 +24,7 @@ impl Available {
     }
 
     /// Whether so much is there.
-    #[must_use]
-    pub fn has(&self, wanted: &Resources) -> bool {
+    pub(super) fn has(&self, wanted: &Resources) -> bool {
         wanted.nano_cpus <= self.nano_cpus.max(0)
             && wanted.memory_bytes <= self.memory_bytes.max(0)
             && wanted.generic.iter().all(|generic| self.has_generic(generic))
@@ -44,7 +42,7 @@ impl Available {
     }
 
     /// Takes what is reserved, and says which generic resources that were: of named ones, which.
-    pub fn take(&mut self, wanted: &Resources) -> Vec<GenericResource> {
+    pub(super) fn take(&mut self, wanted: &Resources) -> Vec<GenericResource> {
         self.nano_cpus -= wanted.nano_cpus;
         self.memory_bytes -= wanted.memory_bytes;
         let mut got = Vec::new();
@@ -71,7 +69,7 @@ impl Available {
     }
 
     /// Takes what a task that is there has: reserved amounts, and the generic resources it was given.
-    pub fn occupy(&mut self, reserved: &Resources, given: &[GenericResource]) {
+    pub(super) fn occupy(&mut self, reserved: &Resources, given: &[GenericResource]) {
         self.nano_cpus -= reserved.nano_cpus;
         self.memory_bytes -= reserved.memory_bytes;
         for generic in given {
