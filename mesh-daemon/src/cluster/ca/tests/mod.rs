@@ -1,0 +1,3 @@
+//! Trust, asked in sentences.
+
+mod cipher;
