@@ -1,5 +1,7 @@
 //! How nodes find, trust and agree with each other.
 //!
 //! - [`ca`]: whom a cluster trusts, and how its managers keep secrets.
+//! - [`rpc`]: the wire between nodes.
 
 pub mod ca;
+pub mod rpc;
