@@ -1,54 +1,18 @@
 //! Who is at the other end of a connection, as a certificate says it.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::SystemTime;
 
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// What a node may do. In a certificate it is the organisational unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Runs tasks.
-    Worker,
-    /// Takes part in the agreement as well.
-    Manager,
-}
+use crate::model::id::{ClusterId, NodeId};
+use crate::model::node::Role;
 
-impl Role {
-    /// As certificates have it.
-    pub fn unit(self) -> &'static str {
-        match self {
-            Self::Worker => "swarm-worker",
-            Self::Manager => "swarm-manager",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Worker => "worker",
-            Self::Manager => "manager",
-        })
-    }
-}
-
-/// Neither `worker` nor `manager`.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("\"{0}\" is not a role: worker and manager are")]
-pub struct UnknownRole(String);
-
-impl FromStr for Role {
-    type Err = UnknownRole;
-
-    fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        match text {
-            "worker" => Ok(Self::Worker),
-            "manager" => Ok(Self::Manager),
-            other => Err(UnknownRole(other.to_owned())),
-        }
+/// The organisational unit of certificates of this role.
+pub(super) fn unit(role: Role) -> &'static str {
+    match role {
+        Role::Worker => "swarm-worker",
+        Role::Manager => "swarm-manager",
     }
 }
 
@@ -56,11 +20,11 @@ impl FromStr for Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The node: the common name.
-    pub node: String,
+    pub node: NodeId,
     /// What it may do: the organisational unit.
     pub role: Role,
     /// The cluster it belongs to: the organisation.
-    pub cluster: String,
+    pub cluster: ClusterId,
     /// The key that signed the certificate: its authority key identifier.
     pub issuer: KeyId,
     /// From when the certificate is good.
@@ -82,6 +46,9 @@ pub enum PeerError {
     /// A part of the subject is missing, or there twice.
     #[error("certificate's subject has no single {0}")]
     Subject(&'static str),
+    /// A part of the subject is not an id.
+    #[error("certificate's {0} is not an id")]
+    Id(&'static str),
     /// The unit is neither of the two roles.
     #[error("certificate's organisational unit is \"{0}\": it is a role, swarm-worker or swarm-manager")]
     Unit(String),
@@ -96,11 +63,11 @@ impl Peer {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| PeerError::Certificate)?;
         let subject = certificate.subject();
         let unit = single(subject.iter_organizational_unit(), "organisational unit")?;
-        let role = [Role::Worker, Role::Manager].into_iter().find(|role| role.unit() == unit);
+        let role = [Role::Worker, Role::Manager].into_iter().find(|role| self::unit(*role) == unit);
         Ok(Self {
-            node: single(subject.iter_common_name(), "common name")?,
+            node: id(subject.iter_common_name(), "common name")?,
             role: role.ok_or(PeerError::Unit(unit))?,
-            cluster: single(subject.iter_organization(), "organisation")?,
+            cluster: id(subject.iter_organization(), "organisation")?,
             issuer: authority(&certificate),
             not_before: time(certificate.validity().not_before.timestamp()),
             not_after: time(certificate.validity().not_after.timestamp()),
@@ -117,6 +84,13 @@ fn single<'a>(
         return Err(PeerError::Subject(name));
     }
     Ok(first.to_owned())
+}
+
+fn id<'a, Id: std::str::FromStr>(
+    parts: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
+    name: &'static str,
+) -> Result<Id, PeerError> {
+    single(parts, name)?.parse().map_err(|_| PeerError::Id(name))
 }
 
 fn authority(certificate: &X509Certificate<'_>) -> KeyId {

@@ -8,7 +8,9 @@ use futures_util::stream::BoxStream;
 use tonic::async_trait;
 
 use super::refusal::Refusal;
-use crate::cluster::ca::{Peer, Role};
+use crate::cluster::ca::Peer;
+use crate::model::id::NodeId;
+use crate::model::node::Role;
 
 /// A stream from or to a peer. It ends with the connection, at the latest.
 pub type Stream<T> = BoxStream<'static, Result<T, Refusal>>;
@@ -56,7 +58,7 @@ pub enum Proof {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
     /// The node it names.
-    pub node: String,
+    pub node: NodeId,
     /// PEM: the node's certificate, then what leads to the roots.
     pub chain: Bytes,
     /// PEM: all roots to trust.
@@ -212,7 +214,7 @@ pub enum Downward {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
     /// Its node.
-    pub node: String,
+    pub node: NodeId,
     /// Host and port.
     pub address: String,
     /// Whether it leads.
