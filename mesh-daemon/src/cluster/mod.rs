@@ -4,4 +4,7 @@
 //! - [`rpc`]: the wire between nodes.
 
 pub mod ca;
+mod clock;
 pub mod rpc;
+
+pub use clock::Clock;

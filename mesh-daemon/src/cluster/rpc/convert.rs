@@ -7,6 +7,8 @@ use super::proto::{self, downward, http_piece, raft_piece, relay_piece, upward};
 use super::refusal::{Code, Refusal};
 use bytes::Bytes;
 
+use crate::model::node::Role;
+
 fn incomplete(what: &str) -> Refusal {
     Refusal::new(Code::InvalidArgument, format!("{what} without a content that this version knows"))
 }
@@ -214,7 +216,9 @@ where
     until_error(messages.map(|message| message.map_err(Refusal::from).and_then(T::try_from)))
 }
 
-fn until_error<T: Send + 'static>(items: impl futures_util::Stream<Item = Result<T, Refusal>> + Send + 'static) -> Stream<T> {
+fn until_error<T: Send + 'static>(
+    items: impl futures_util::Stream<Item = Result<T, Refusal>> + Send + 'static,
+) -> Stream<T> {
     items
         .scan(false, |ended, item| {
             let over = *ended;
@@ -222,4 +226,20 @@ fn until_error<T: Send + 'static>(items: impl futures_util::Stream<Item = Result
             std::future::ready((!over).then_some(item))
         })
         .boxed()
+}
+
+/// The role's name on the wire.
+pub(super) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Worker => "worker",
+        Role::Manager => "manager",
+    }
+}
+
+/// The role of this name.
+pub(super) fn role(name: &str) -> Result<Role, Refusal> {
+    let all = [Role::Worker, Role::Manager];
+    let found = all.into_iter().find(|role| role_name(*role) == name);
+    found
+        .ok_or_else(|| Refusal::new(Code::InvalidArgument, format!("\"{name}\" is not a role: worker and manager are")))
 }
