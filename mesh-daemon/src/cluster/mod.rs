@@ -6,5 +6,6 @@
 pub mod ca;
 mod clock;
 pub mod rpc;
+pub mod trust;
 
 pub use clock::Clock;

@@ -42,7 +42,7 @@ pub enum CipherError {
     #[error("sealed value does not open: it was damaged, or moved from another place")]
     Damaged,
     /// More keys than [`MAX_DATA_KEYS`].
-    #[error("more than {MAX_DATA_KEYS} data keys")]
+    #[error("more than {MAX_DATA_KEYS} data keys: what the oldest sealed must be sealed anew first")]
     TooManyKeys,
     /// A cipher needs one key at least.
     #[error("no data key")]

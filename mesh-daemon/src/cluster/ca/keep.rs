@@ -105,18 +105,20 @@ impl Keys {
         Peer::from_certificate(leaf.contents())
     }
 
-    /// Puts a new data key in front, and drops the oldest beyond [`MAX_DATA_KEYS`].
+    /// Puts a new data key in front. The older ones stay, for what they sealed.
     ///
     /// # Errors
-    /// If the system has no randomness to give.
+    /// If there are [`MAX_DATA_KEYS`] already: what the oldest sealed must be sealed anew and the key forgotten first.
     pub fn renew_data_key(&mut self) -> Result<(), CipherError> {
+        if self.data_keys.len() >= MAX_DATA_KEYS {
+            return Err(CipherError::TooManyKeys);
+        }
         self.data_keys.insert(0, DataKey::generate()?);
-        self.data_keys.truncate(MAX_DATA_KEYS);
         Ok(())
     }
 
     /// Whether the key is that of the first certificate.
-    fn belong_together(&self) -> bool {
+    pub(in crate::cluster) fn belong_together(&self) -> bool {
         let Ok(key) = KeyPair::from_pkcs8_pem_and_sign_algo(&self.key, &PKCS_ECDSA_P256_SHA256) else {
             return false;
         };

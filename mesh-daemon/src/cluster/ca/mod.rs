@@ -17,8 +17,8 @@ pub use renew::{renew_at, retry_after};
 pub use root::{Root, RootError, Subject, root_digest};
 pub use token::{InvalidToken, JoinToken, RootDigest};
 pub use trusted::{
-    TrustError, begin_rotation, finish_rotation, found, has_renewed, issue, issuer_of, role_of_token, roots,
-    rotate_token,
+    TrustError, begin_rotation, finish_rotation, found, has_renewed, is_current, issue, issuer_of, role_of_token,
+    roots, rotate_token,
 };
 pub use unlock::{UnlockError, UnlockKey};
 

@@ -27,6 +27,8 @@ pub struct Peer {
     pub cluster: ClusterId,
     /// The key that signed the certificate: its authority key identifier.
     pub issuer: KeyId,
+    /// The certificate's serial number, hexadecimal.
+    pub serial: String,
     /// From when the certificate is good.
     pub not_before: SystemTime,
     /// Until when.
@@ -69,6 +71,7 @@ impl Peer {
             role: role.ok_or(PeerError::Unit(unit))?,
             cluster: id(subject.iter_organization(), "organisation")?,
             issuer: authority(&certificate),
+            serial: certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
             not_before: time(certificate.validity().not_before.timestamp()),
             not_after: time(certificate.validity().not_after.timestamp()),
         })

@@ -181,7 +181,7 @@ pub(super) fn certificates(pem: &str) -> Option<Vec<pem::Pem>> {
     (!blocks.is_empty() && blocks.iter().all(certificate)).then_some(blocks)
 }
 
-fn key_id(certificate: &X509Certificate<'_>) -> Option<KeyId> {
+pub(super) fn key_id(certificate: &X509Certificate<'_>) -> Option<KeyId> {
     certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
         ParsedExtension::SubjectKeyIdentifier(identifier) => Some(KeyId(identifier.0.to_vec())),
         _ => None,

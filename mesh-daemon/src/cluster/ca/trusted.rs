@@ -13,12 +13,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use thiserror::Error;
-use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::cipher::CipherError;
-use super::peer::Peer;
-use super::root::{Root, RootError, Subject, certificates, root_digest};
+use super::peer::{KeyId, Peer};
+use super::root::{self, Root, RootError, Subject, certificates, root_digest};
 use super::token::JoinToken;
 use crate::model::cluster::{JoinTokens, RootCa, RootRotation};
 use crate::model::node::{Role, TlsDescription};
@@ -142,6 +141,12 @@ pub fn has_renewed(ca: &RootCa, node: &TlsDescription) -> bool {
     public_key(staying).is_some_and(|key| key == node.cert_issuer_public_key)
 }
 
+/// Whether a peer's certificate was signed by the root that will stay: if not, it should renew.
+pub fn is_current(ca: &RootCa, peer: &Peer) -> bool {
+    let staying = ca.rotation.as_ref().map_or(&ca.certificate, |rotation| &rotation.certificate);
+    key_id(staying).is_some_and(|key| key == peer.issuer)
+}
+
 /// Lets the new root stand alone, with new join tokens.
 ///
 /// # Errors
@@ -161,16 +166,19 @@ pub fn issuer_of(chain: &str, roots: &str) -> Option<TlsDescription> {
     let known = certificates(roots)?;
     chain.iter().skip(1).chain(&known).find_map(|block| {
         let (_, issuer) = X509Certificate::from_der(block.contents()).ok()?;
-        let signs = issuer.extensions().iter().any(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(identifier) => identifier.0 == own.issuer.0,
-            _ => false,
-        });
-        signs.then(|| TlsDescription {
+        (root::key_id(&issuer)? == own.issuer).then(|| TlsDescription {
             trust_root: roots.to_owned(),
             cert_issuer_subject: STANDARD.encode(issuer.subject().as_raw()),
             cert_issuer_public_key: STANDARD.encode(issuer.public_key().raw),
         })
     })
+}
+
+/// What names the key of a root.
+fn key_id(certificate: &str) -> Option<KeyId> {
+    let block = pem::parse(certificate).ok()?;
+    let (_, parsed) = X509Certificate::from_der(block.contents()).ok()?;
+    root::key_id(&parsed)
 }
 
 /// The public key of a certificate, as [`TlsDescription`] has it.

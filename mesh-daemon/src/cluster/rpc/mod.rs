@@ -5,6 +5,7 @@ mod convert;
 mod face;
 mod limits;
 mod refusal;
+mod relays;
 mod server;
 mod tls;
 
@@ -15,6 +16,7 @@ pub use face::{
 };
 pub use limits::{MAX_MESSAGE, MAX_PIECE, MAX_RAFT_MESSAGE, MAX_TRUST_MESSAGE};
 pub use refusal::{Code, Refusal};
+pub use relays::{Invited, Relays};
 pub(in crate::cluster) use server::neighbourhood;
 pub use server::{Gate, Server, Services};
 pub use tls::{Credentials, TlsError};

@@ -32,15 +32,16 @@ use super::limits::{
 use super::refusal::Refusal;
 use super::tls::Credentials;
 use crate::cluster::ca::Peer;
+use crate::model::node::Role;
 
 /// What the cluster says of a certificate that is good by itself: whether the node has been removed, or has
 /// another role by now. Asked often, so it answers from memory.
 pub trait Gate: Send + Sync {
-    /// Whether this peer may be spoken with.
+    /// What this peer may act as: at most what its certificate says.
     ///
     /// # Errors
-    /// Why not.
-    fn admits(&self, peer: &Peer) -> Result<(), Refusal>;
+    /// Why it may not be spoken with at all.
+    fn admits(&self, peer: &Peer) -> Result<Role, Refusal>;
 }
 
 /// What a manager does for its peers.
@@ -122,16 +123,20 @@ impl Server {
         let Ok(peer) = self.identify(&tls) else {
             return tracing::warn!(%from, "certificate of this cluster's root does not name a node of it");
         };
+        let admitted = peer.clone().and_then(|peer| Some((self.gate.admits(&peer).ok()?, peer)));
         let caller = Caller { peer, from, gate: self.gate.clone() };
-        match caller.peer.clone().filter(|peer| self.gate.admits(peer).is_ok()) {
-            Some(peer) => {
+        match admitted {
+            Some((role, peer)) => {
                 drop(place);
-                let until = self.lasts(&peer);
-                self.speak(tls, caller, MAX_STREAMS, until).await;
+                tokio::select! {
+                    () = self.speak(tls, caller, MAX_STREAMS) => {}
+                    () = sleep_until(self.lasts(&peer)) => {}
+                    () = self.changes(&peer, role) => {}
+                }
             }
             // It is still told why, call by call, but not for long.
             None => {
-                self.speak(tls, caller, MAX_GUEST_STREAMS, Instant::now() + GUEST_STAY).await;
+                let _ = timeout(GUEST_STAY, self.speak(tls, caller, MAX_GUEST_STREAMS)).await;
                 drop(place);
             }
         }
@@ -153,8 +158,7 @@ impl Server {
         Instant::now() + left.min(std::time::Duration::from_secs(365 * 24 * 3600))
     }
 
-    async fn speak(&self, tls: TlsStream<TcpStream>, caller: Caller, streams: u32, until: Instant) {
-        let known = caller.peer.clone().filter(|peer| self.gate.admits(peer).is_ok());
+    async fn speak(&self, tls: TlsStream<TcpStream>, caller: Caller, streams: u32) {
         let routes = self.routes.clone();
         let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(caller.clone());
@@ -167,28 +171,23 @@ impl Server {
             .max_concurrent_streams(streams)
             .max_header_list_size(MAX_HEADERS)
             .serve_connection(TokioIo::new(tls), TowerToHyperService::new(service));
-        tokio::select! {
-            ended = connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "management connection broke");
-                }
-            }
-            () = sleep_until(until) => {}
-            () = self.no_longer_admitted(known) => {}
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "management connection broke");
         }
     }
 
-    /// Waits until a peer that was admitted is not any more.
-    async fn no_longer_admitted(&self, peer: Option<Peer>) {
-        let Some(peer) = peer else {
-            return std::future::pending().await;
-        };
+    /// Waits until a peer may not act as it could when it came.
+    async fn changes(&self, peer: &Peer, role: Role) {
         let mut ticks = interval(RECHECK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(refusal) = self.gate.admits(&peer) {
-                return tracing::info!(node = %peer.node, reason = %refusal.text, "management connection closed");
+            match self.gate.admits(peer) {
+                Ok(now) if now == role => {}
+                Ok(_) => return tracing::info!(node = %peer.node, "management connection closed: another role"),
+                Err(refusal) => {
+                    return tracing::info!(node = %peer.node, reason = %refusal.text, "management connection closed");
+                }
             }
         }
     }

@@ -55,7 +55,7 @@ fn any_node<T>(request: &Request<T>) -> Result<Peer, Refusal> {
 /// The manager that calls.
 fn manager<T>(request: &Request<T>) -> Result<Peer, Refusal> {
     let peer = any_node(request)?;
-    match peer.role {
+    match caller(request)?.gate.admits(&peer)? {
         Role::Manager => Ok(peer),
         Role::Worker => {
             let text = "Permission denied: remote certificate not authorized for a manager's calls";
