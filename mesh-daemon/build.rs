@@ -1,4 +1,5 @@
-//! Builds the kernel programs and puts them where `datapath::loader` embeds them from.
+//! Builds the kernel programs and puts them where `datapath::loader` embeds them from, and the code of
+//! the wire between nodes from its description.
 
 use anyhow::Context as _;
 use aya_build::{Package, Toolchain, build_ebpf};
@@ -7,6 +8,7 @@ use aya_build::{Package, Toolchain, build_ebpf};
 const TOOLCHAIN: &str = include_str!("../rust-toolchain.toml");
 
 fn main() -> anyhow::Result<()> {
+    build_wire()?;
     let channel = TOOLCHAIN
         .lines()
         .find_map(|line| line.strip_prefix("channel = "))
@@ -25,4 +27,15 @@ fn main() -> anyhow::Result<()> {
         Toolchain::Custom(channel),
     )
     .context("building the eBPF programs failed; `cargo xtask setup` installs what they need (bpf-linker, rust-src)")
+}
+
+/// The services of proto/mesh.proto. protox stands in for protoc, which a build should not need.
+fn build_wire() -> anyhow::Result<()> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptions = protox::compile(["mesh.proto"], ["proto"]).context("proto/mesh.proto")?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .bytes(".")
+        .compile_fds(descriptions)
+        .context("generating the code of proto/mesh.proto failed")
 }

@@ -1,0 +1,36 @@
+//! Founds a cluster: its root, its tokens, and the first manager's own certificate.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::join::Joined;
+use crate::cluster::ca::{self, KeepError, Keys, Subject, TrustError};
+use crate::cluster::clock::Clock;
+use crate::model::cluster::RootCa;
+use crate::model::id::{ClusterId, NodeId};
+use crate::model::node::Role;
+
+/// Why a cluster was not founded.
+#[derive(Debug, Error)]
+pub enum FoundError {
+    /// Its root was not made, or did not sign.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The first manager's key was not made.
+    #[error(transparent)]
+    Key(#[from] KeepError),
+}
+
+/// The trust of a new cluster, for its store, and what its first manager gets of it.
+///
+/// # Errors
+/// If keys cannot be made.
+pub fn found(cluster: ClusterId, node: NodeId, life: Duration, clock: &Clock) -> Result<(RootCa, Joined), FoundError> {
+    let trust = ca::found(clock.now())?;
+    let (key, csr) = Keys::request()?;
+    let to = Subject { node, role: Role::Manager, cluster };
+    let chain = ca::issue(&trust, &csr, &to, clock.now(), life)?;
+    let roots = ca::roots(&trust);
+    Ok((trust, Joined { keys: Keys { chain, key, data_keys: Vec::new() }, roots }))
+}
