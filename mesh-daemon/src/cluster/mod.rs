@@ -1,0 +1,3 @@
+//! How nodes find, trust and agree.
+
+pub mod gossip;
