@@ -3,6 +3,7 @@
 //! - [`cluster`]: how nodes find, trust and agree with each other.
 //! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
 //! - [`model`]: what the system is, as plain data.
+//! - [`cluster`]: how nodes find, trust and agree.
 //! - [`cli`]: what a user types.
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.

@@ -5,3 +5,4 @@
 //! simulation of managers will stand here too.
 
 mod agreement;
+mod members;

@@ -1,10 +1,13 @@
 //! How nodes find, trust and agree with each other.
 //!
-//! - [`ca`]: whom a cluster trusts, and how its managers keep secrets.
+//! - [`ca`]: whom a cluster trusts, and how its managers keep secrets; [`trust`]: getting, giving and
+//!   renewing certificates.
 //! - [`rpc`]: the wire between nodes.
+//! - [`gossip`]: which nodes are alive.
 
 pub mod ca;
 mod clock;
+pub mod gossip;
 pub mod rpc;
 pub mod trust;
 

@@ -1,0 +1,157 @@
+//! What becomes of a step of the protocol: packets are sealed, timers set, views drawn.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foca::{OwnedNotification, Timer};
+
+use super::{Agenda, Belief, Detector, Entry, Event, Frame, Identity, Member, Members, TOLD_DIRECTLY, Transmit, lock};
+
+/// Whether what was learnt is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spread {
+    AsRumour,
+    Silently,
+}
+
+impl Detector {
+    /// Carries out what the protocol asked for.
+    pub(super) fn settle(&mut self, now: Duration) {
+        while let Some((to, data)) = self.effects.to_send() {
+            self.send(to.address, &Frame::Protocol(data.to_vec()));
+        }
+        while let Some((after, timer)) = self.effects.to_schedule() {
+            self.schedule(after, timer, now);
+        }
+        while let Some(notification) = self.effects.to_notify() {
+            self.stale = true;
+            self.notice(notification);
+        }
+    }
+
+    fn notice(&mut self, notification: OwnedNotification<Identity>) {
+        match notification {
+            // Where all are told, nobody waits for the rumour.
+            OwnedNotification::MemberDown(id) if self.deciding && self.protocol.num_members() <= TOLD_DIRECTLY => {
+                self.tell_all(&Frame::Dead(Entry { id, incarnation: 0, state: Belief::Down }));
+            }
+            OwnedNotification::Rejoin(_) => self.counters.rejoined += 1,
+            OwnedNotification::MemberUp(_)
+            | OwnedNotification::MemberDown(_)
+            | OwnedNotification::Rename(..)
+            | OwnedNotification::Active
+            | OwnedNotification::Idle
+            | OwnedNotification::Defunct => {}
+        }
+    }
+
+    fn schedule(&mut self, after: Duration, timer: Timer<Identity>, now: Duration) {
+        let after = match &timer {
+            Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => self.health.stretch(after),
+            Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                self.probe_failed(*member_id, *incarnation, now);
+                self.health.stretch(self.timing.suspicion_among(self.protocol.num_members()))
+            }
+            Timer::PeriodicAnnounce(_)
+            | Timer::PeriodicAnnounceDown(_)
+            | Timer::PeriodicGossip(_)
+            | Timer::RemoveDown(_) => after,
+        };
+        self.agenda.add(now.saturating_add(after), Event::Protocol(timer));
+    }
+
+    /// Nobody answered for a member. If nobody was heard at all, it is rather this node that is cut
+    /// off; where there are only two, nobody can tell.
+    fn probe_failed(&mut self, id: Identity, incarnation: u16, now: Duration) {
+        self.counters.probes_failed += 1;
+        let deaf = now.saturating_sub(self.heard_at) > 3 * self.timing.probe_period;
+        if deaf && self.protocol.num_members() > 1 {
+            self.health.deaf();
+        }
+        self.send(id.address, &Frame::Accuse(Entry { id, incarnation, state: Belief::Suspect }));
+    }
+
+    pub(super) fn send(&mut self, to: SocketAddr, frame: &Frame) {
+        if let Some(packet) = frame.to_bytes().and_then(|text| self.seal.seal(&text)) {
+            self.counters.sent += 1;
+            self.out.push(Transmit::Datagram { to, packet });
+        }
+    }
+
+    pub(super) fn tell_all(&mut self, frame: &Frame) {
+        let all: Vec<_> = self.protocol.iter_members().map(|member| member.id().address).collect();
+        for to in all {
+            self.send(to, frame);
+        }
+    }
+
+    pub(super) fn absorb(&mut self, entries: Vec<Entry>, spread: Spread) {
+        let room = super::MAX_MEMBERS.saturating_sub(self.protocol.iter_membership_state().len());
+        let known = |entry: &Entry| self.protocol.iter_membership_state().any(|member| member.id().node == entry.id.node);
+        let entries: Vec<_> = if entries.len() <= room {
+            entries
+        } else {
+            let (mut known, new): (Vec<_>, Vec<_>) = entries.into_iter().partition(known);
+            known.extend(new.into_iter().take(room));
+            known
+        };
+        let updates = entries.into_iter().map(foca::Member::from);
+        let done = self.protocol.apply_many(updates, spread == Spread::AsRumour, &mut self.effects);
+        self.count(done);
+    }
+
+    pub(super) fn count(&mut self, done: Result<(), foca::Error>) {
+        if let Err(error) = done {
+            tracing::debug!(%error, "a step of the membership protocol");
+            self.counters.protocol_errors += 1;
+        }
+    }
+
+    /// Draws the views anew, if anything in them may have changed.
+    pub(super) fn refresh(&mut self) {
+        let board = lock(&self.board);
+        let told = board.notices.changes();
+        if !self.stale && told == self.drawn_at {
+            return;
+        }
+        let member = |member: &foca::Member<Identity>| {
+            let id = member.id();
+            let view = Member {
+                address: id.address,
+                generation: id.generation,
+                liveness: member.state().into(),
+                draining: board.notices.is_draining(id.node),
+                metadata: board.notices.metadata(id.node),
+            };
+            (id.node, view)
+        };
+        let members: Members = self.protocol.iter_membership_state().map(member).collect();
+        if members != *self.members {
+            self.members = Arc::new(members);
+        }
+        if told != self.drawn_at {
+            let gone = board.notices.gone();
+            if gone != *self.gone {
+                self.gone = Arc::new(gone);
+            }
+        }
+        self.stale = false;
+        self.drawn_at = told;
+    }
+
+    /// Who is suspected is not announced by the protocol: it is looked up, as one number.
+    pub(super) fn see_suspects(&mut self) {
+        let mark = |member: &foca::Member<Identity>| match member.state() {
+            foca::State::Suspect => (member.id().node.0 as u64) | 1,
+            foca::State::Alive | foca::State::Down => 0,
+        };
+        let suspects = self.protocol.iter_membership_state().map(mark).fold(0, u64::wrapping_add);
+        self.stale |= suspects != self.suspects;
+        self.suspects = suspects;
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.agenda = Agenda::default();
+    }
+}

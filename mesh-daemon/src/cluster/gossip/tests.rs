@@ -1,0 +1,1 @@
+//! Membership, one piece at a time.
