@@ -1,10 +1,13 @@
 //! The code map of meshd, the node daemon of mesh, and of meshctl, its command line.
 //!
 //! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
+//! - [`model`]: what the system is, as plain data.
+//! - [`runtime`]: how a task runs: containers by an OCI runtime or an engine, and the fake of simulations.
 //! - [`cli`]: what a user types.
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.
 
 pub mod cli;
 pub mod datapath;
+pub mod model;
 pub mod runtime;
