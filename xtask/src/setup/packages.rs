@@ -44,6 +44,14 @@ pub(super) const PACKAGES: &[Package] = &[
     package("curl", "/usr/bin/curl", "tests and the demo speak HTTP through the overlay"),
     package("iperf3", "/usr/bin/iperf3", "benchmarks measure throughput"),
     package("wrk", "/usr/bin/wrk", "benchmarks measure requests and their latency"),
+    package("runc", "/usr/sbin/runc", "the embedded runtime starts containers by it"),
+    package("busybox-static", "/bin/busybox", "tests make images with a shell of it, and need no registry"),
+    package("tini", "/usr/bin/tini-static", "the first process of containers that ask for one"),
+    with_service(package("docker.io", "/usr/sbin/dockerd", "tests start an engine for the docker runtime"), "docker"),
+    with_service(
+        package("docker-registry", "/usr/bin/docker-registry", "tests pull images from a registry of their own"),
+        "docker-registry",
+    ),
     with_service(package("nginx-light", "/usr/sbin/nginx", "benchmarks and tests need a real server"), "nginx"),
     with_service(package("haproxy", "/usr/sbin/haproxy", "the baseline that benchmarks compare with"), "haproxy"),
 ];

@@ -1,0 +1,3 @@
+//! How a task runs.
+
+pub mod images;
