@@ -2,6 +2,7 @@
 //!
 //! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
 //! - [`model`]: what the system is, as plain data.
+//! - [`store`]: what the cluster agrees on.
 //! - [`cli`]: what a user types.
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.
@@ -9,3 +10,4 @@
 pub mod cli;
 pub mod datapath;
 pub mod model;
+pub mod store;
