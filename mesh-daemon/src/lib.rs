@@ -2,10 +2,6 @@
 //!
 //! - [`model`]: what the system is, as plain data.
 //! - [`store`]: what the cluster agrees on.
-//! - [`cluster`]: how nodes find, trust and agree.
-//! - [`manager`]: what the leader decides.
-//! - [`runtime`]: how a task runs.
-//! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
 //! - [`cli`]: what a user types.
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.
@@ -15,5 +11,4 @@ pub mod cluster;
 pub mod datapath;
 pub mod manager;
 pub mod model;
-pub mod runtime;
 pub mod store;

@@ -38,7 +38,7 @@ pub use change::{Change, Proposal};
 pub use error::{Error, Rejection};
 pub use local::Local;
 pub use object::{AnyObject, Key, Kind, Object};
-pub use proposer::{ProposeError, Proposer};
+pub use proposer::{Pending, ProposeError, Proposer};
 pub use replica::Replica;
 pub use snapshot::SnapshotError;
 pub use table::Table;

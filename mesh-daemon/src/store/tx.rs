@@ -148,10 +148,9 @@ impl Tx {
         if bytes > MAX_BYTES {
             return Err(Error::TooManyBytes { bytes });
         }
-        let full = self.changes.len() == MAX_CHANGES;
-        match self.changes.iter_mut().find(|earlier| earlier.target() == change.target()) {
-            Some(earlier) => *earlier = change,
-            None if full => return Err(Error::TooManyChanges),
+        match self.changes.iter().position(|earlier| earlier.target() == change.target()) {
+            Some(at) => self.changes[at] = change,
+            None if self.changes.len() == MAX_CHANGES => return Err(Error::TooManyChanges),
             None => self.changes.push(change),
         }
         self.bytes = bytes;
