@@ -9,10 +9,13 @@
 //! - [`scheduler`] gives tasks their nodes (`Pending` to `Assigned`)
 //! - `enforcer` takes tasks from nodes that no longer fit
 //!
+//! [`dispatcher`] carries it to the nodes.
+//!
 //! They begin with a pass over everything, so that whatever the leader before left half done is mended.
 
 pub mod allocator;
 mod controller;
+pub mod dispatcher;
 mod enforcer;
 pub mod orchestrator;
 pub mod scheduler;

@@ -10,7 +10,9 @@
 //! - [`id`] names; [`meta`] versions, times, labels; [`cidr`] addresses with a prefix
 //! - [`service`], [`task`], [`container`], [`resources`]: what runs, and [`state`]: how far it is
 //! - [`node`], [`network`], [`payload`] (secrets and configs), [`cluster`]
+//! - [`assignment`]: what nodes are told of all this
 
+pub mod assignment;
 pub mod cidr;
 pub mod cluster;
 pub mod container;

@@ -88,7 +88,8 @@ impl Detector {
 
     pub(super) fn absorb(&mut self, entries: Vec<Entry>, spread: Spread) {
         let room = super::MAX_MEMBERS.saturating_sub(self.protocol.iter_membership_state().len());
-        let known = |entry: &Entry| self.protocol.iter_membership_state().any(|member| member.id().node == entry.id.node);
+        let known =
+            |entry: &Entry| self.protocol.iter_membership_state().any(|member| member.id().node == entry.id.node);
         let entries: Vec<_> = if entries.len() <= room {
             entries
         } else {

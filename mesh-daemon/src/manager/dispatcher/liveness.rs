@@ -1,0 +1,45 @@
+//! Whether nodes are there: from their sessions, from membership, and from how long they have said nothing.
+
+use std::time::Duration;
+
+use crate::model::node::{Node, NodeState};
+
+/// A session that broke is waited for so long.
+const RETURN: Duration = Duration::from_secs(2);
+/// A node that membership holds for dead, and whose session has been silent for so long, is.
+const SILENCE: Duration = Duration::from_millis(1500);
+/// So many heartbeats may be missed in a row.
+const MISSED: u32 = 3;
+/// Nodes are given so long to come to a new leader.
+const ARRIVAL: Duration = Duration::from_secs(6);
+
+/// What is known of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Signs {
+    /// Whether it has a session.
+    pub(super) connected: bool,
+    /// How long ago it was heard in a session, or its session ended; None: it has had none with this leader.
+    pub(super) heard: Option<Duration>,
+    /// Whether membership holds it for dead.
+    pub(super) dead: bool,
+    /// How long this manager has led.
+    pub(super) leading: Duration,
+    /// The time between its heartbeats.
+    pub(super) heartbeat: Duration,
+}
+
+/// What the node's state becomes, and why; None: it stays.
+pub(super) fn judge(node: &Node, signs: Signs) -> Option<(NodeState, &'static str)> {
+    let now = match signs.heard {
+        Some(heard) if signs.connected && heard < SILENCE => (NodeState::Ready, ""),
+        Some(heard) if signs.dead && heard >= SILENCE => (NodeState::Down, "membership reports the node dead"),
+        Some(heard) if signs.connected && heard <= signs.heartbeat * MISSED => (NodeState::Ready, ""),
+        Some(_) if signs.connected => (NodeState::Down, "heartbeat failure"),
+        Some(heard) if heard < RETURN => return None,
+        Some(_) => (NodeState::Down, "heartbeat failure: the session ended"),
+        None if signs.dead => (NodeState::Down, "membership reports the node dead"),
+        None if signs.leading < ARRIVAL => return None,
+        None => (NodeState::Down, "the node has not come to the leader"),
+    };
+    (now.0 != node.status.state).then_some(now)
+}
