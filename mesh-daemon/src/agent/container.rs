@@ -1,0 +1,101 @@
+//! The container that a task is: everything filled in.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use super::template::{Facts, fill};
+use crate::model::assignment::Assigned;
+use crate::model::meta::Labels;
+use crate::model::payload::Payload;
+use crate::runtime::{Container, FileContent};
+
+/// Where a task asks for names, in its own namespace. Docker's address.
+pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// Why a task cannot be a container.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unfit {
+    #[error("secret {0} is not here")]
+    Secret(String),
+    #[error("config {0} is not here")]
+    Config(String),
+    #[error("template: {0}")]
+    Template(String),
+}
+
+pub(super) fn container(assigned: &Assigned, facts: &Facts, netns: Option<PathBuf>) -> Result<Container, Unfit> {
+    let task = &assigned.task;
+    let mut spec = task.spec.container.clone();
+    let filled = |text: &str| fill(text, facts).map_err(Unfit::Template);
+    spec.hostname = filled(&spec.hostname)?;
+    for env in &mut spec.env {
+        *env = filled(env)?;
+    }
+    for mount in &mut spec.mounts {
+        mount.source = filled(&mount.source)?;
+    }
+    let secrets = spec
+        .secrets
+        .iter()
+        .map(|reference| {
+            let secret = assigned.secrets.iter().find(|secret| secret.id == reference.secret_id);
+            let secret = secret.ok_or_else(|| Unfit::Secret(reference.secret_name.clone()))?;
+            let data = payload(&secret.spec.data, secret.spec.templating.is_some(), facts)?;
+            Ok(FileContent { target: reference.file.clone(), data })
+        })
+        .collect::<Result<_, _>>()?;
+    let configs = spec
+        .configs
+        .iter()
+        .filter_map(|reference| Some((reference, reference.file.clone()?)))
+        .map(|(reference, target)| {
+            let config = assigned.configs.iter().find(|config| config.id == reference.config_id);
+            let config = config.ok_or_else(|| Unfit::Config(reference.config_name.clone()))?;
+            let data = payload(&config.spec.data, config.spec.templating.is_some(), facts)?;
+            Ok(FileContent { target, data })
+        })
+        .collect::<Result<_, _>>()?;
+    let addresses: Vec<IpAddr> =
+        task.networks.iter().flat_map(|network| &network.addresses).map(|cidr| cidr.address).collect();
+    let nameservers = if addresses.is_empty() { Vec::new() } else { vec![RESOLVER.into()] };
+    Ok(Container {
+        task: task.id,
+        name: task.name(),
+        labels: labels(assigned),
+        resources: task.spec.resources.clone(),
+        log: task.spec.log_driver.clone(),
+        spec,
+        secrets,
+        configs,
+        netns,
+        addresses,
+        nameservers,
+        credentials: Default::default(),
+    })
+}
+
+fn payload(data: &Payload, is_template: bool, facts: &Facts) -> Result<Payload, Unfit> {
+    if !is_template {
+        return Ok(data.clone());
+    }
+    let text = std::str::from_utf8(&data.0).map_err(|error| Unfit::Template(error.to_string()))?;
+    Ok(Payload(fill(text, facts).map_err(Unfit::Template)?.into_bytes()))
+}
+
+/// The labels by which people and tools know a task's container: Docker's.
+fn labels(assigned: &Assigned) -> Labels {
+    let task = &assigned.task;
+    let mut labels = task.spec.container.labels.clone();
+    let mut put = |name: &str, value: String| drop(labels.insert(format!("com.docker.swarm.{name}"), value));
+    put("task", String::new());
+    put("task.id", task.id.to_string());
+    put("task.name", task.name());
+    if let Some(node) = task.node_id {
+        put("node.id", node.to_string());
+    }
+    if let Some(service) = task.service_id {
+        put("service.id", service.to_string());
+        put("service.name", task.service_name.clone());
+    }
+    labels
+}

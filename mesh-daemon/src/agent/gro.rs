@@ -1,0 +1,38 @@
+//! Switches receive offload of a link on. Netlink has no message for it in the libraries we use, so this is
+//! the old `ioctl`, in the network namespace of the calling thread.
+#![expect(unsafe_code, reason = "SIOCETHTOOL takes a pointer in a struct of C")]
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use nix::libc;
+
+/// `ETHTOOL_SGRO` and its argument (linux/ethtool.h, struct ethtool_value).
+#[repr(C)]
+struct Value {
+    command: u32,
+    data: u32,
+}
+
+const ETHTOOL_SGRO: u32 = 0x2c;
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+
+/// Switches it on.
+pub(super) fn switch_on(link: &str) -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))
+        .or_else(|_| std::net::UdpSocket::bind((std::net::Ipv6Addr::LOCALHOST, 0)))?;
+    let mut value = Value { command: ETHTOOL_SGRO, data: 1 };
+    // SAFETY: ifreq is plain bytes; all zero is a value of it.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if link.len() >= request.ifr_name.len() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(link.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: the kernel reads the name and, through the pointer, a struct ethtool_value; both live longer
+    // than the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,398 @@
+//! The life of one task on its node, from the moment it is told of to the moment its record goes.
+//!
+//! One task, one future: it makes one step after another, reports each, and looks at its orders in
+//! between. A container that an earlier daemon started is taken over where it is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::container::container;
+use super::outbox::Outbox;
+use super::template::Facts;
+use super::wire::{Cable, Wires, host_name};
+use crate::model::assignment::Assigned;
+use crate::model::id::TaskId;
+use crate::model::node::NodeDescription;
+use crate::model::state::TaskState;
+use crate::model::task::{ContainerStatus, TaskStatus};
+use crate::runtime::{ContainerId, Exit, Health, NetworkOrder, Runtime, State, netns};
+use crate::store::Clock;
+
+/// A task that is to stop waits so long for the managers to say that it is drained, should they be away.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(4);
+/// Between two attempts to remove what a task has left.
+const CLEAN_RETRY: Duration = Duration::from_secs(2);
+
+/// What is wanted of a task now.
+#[derive(Debug, Clone)]
+pub(super) enum Order {
+    /// As this says.
+    Be(Arc<Assigned>),
+    /// Its record is gone: nothing of it stays.
+    Gone,
+}
+
+/// What the lives of all tasks share.
+pub(super) struct Shared {
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) wires: Wires,
+    pub(super) outbox: Outbox,
+    pub(super) clock: Clock,
+    pub(super) description: watch::Receiver<NodeDescription>,
+    /// Where network namespaces are pinned.
+    pub(super) namespaces: PathBuf,
+    /// Links that are there, by task: what the packet path is made from.
+    pub(super) links: watch::Sender<std::collections::BTreeMap<TaskId, Linked>>,
+    /// Cables of a task, as the picture has them now.
+    pub(super) cables: Box<dyn Fn(&Assigned) -> Result<Vec<Cable>, String> + Send + Sync>,
+}
+
+/// A task's links, and where its names are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Linked {
+    /// The node's ends, in the order of the task's networks.
+    pub(super) names: Vec<String>,
+    /// Its network namespace.
+    pub(super) netns: PathBuf,
+}
+
+/// One task.
+pub(super) struct Life {
+    shared: Arc<Shared>,
+    id: TaskId,
+    orders: watch::Receiver<Order>,
+    cables: usize,
+    container: Option<ContainerId>,
+    pid: u32,
+}
+
+/// How a stretch of a task's life ended.
+enum End {
+    /// It is to be reported so.
+    State(TaskState, String, i32),
+    /// Its record is gone.
+    Gone,
+}
+
+impl Life {
+    pub(super) fn new(shared: Arc<Shared>, id: TaskId, orders: watch::Receiver<Order>) -> Self {
+        Self { shared, id, orders, cables: 0, container: None, pid: 0 }
+    }
+
+    /// Lives. `found` is the container that is there already.
+    pub(super) async fn run(mut self, found: Option<(ContainerId, State)>) {
+        if let Some((container, _)) = &found {
+            self.container = Some(container.clone());
+        }
+        let end = match self.until_end(found.map(|(_, state)| state)).await {
+            Ok(end) => end,
+            Err(end) => end,
+        };
+        if let End::State(state, text, code) = end {
+            self.unplug().await;
+            self.report_end(state, &text, code);
+            self.until_gone().await;
+        }
+        self.clean().await;
+    }
+
+    async fn until_end(&mut self, found: Option<State>) -> Result<End, End> {
+        let assigned = self.assigned()?;
+        if assigned.task.status.state.is_terminal() {
+            return Err(End::State(assigned.task.status.state, assigned.task.status.err.clone(), 0));
+        }
+        if let Some(State::Exited(exit)) = found {
+            return Ok(ended(&exit));
+        }
+        if found.is_none() {
+            self.report(TaskState::Accepted, "accepted");
+            self.report(TaskState::Preparing, "preparing");
+            self.prepare(&assigned).await?;
+            self.report(TaskState::Ready, "prepared");
+        }
+        if !matches!(found, Some(State::Running { .. })) {
+            self.until_wanted(|order| order >= TaskState::Running).await?;
+            self.report(TaskState::Starting, "starting");
+            self.start(&assigned).await?;
+        } else if let Some(State::Running { pid, .. }) = found {
+            self.pid = pid;
+            self.plug(&assigned, None).await?;
+        }
+        self.until_healthy().await?;
+        self.report(TaskState::Running, "started");
+        self.while_running().await
+    }
+
+    /// What is wanted now; an end if nothing is any more.
+    fn assigned(&self) -> Result<Arc<Assigned>, End> {
+        match &*self.orders.borrow() {
+            Order::Be(assigned) => Ok(Arc::clone(assigned)),
+            Order::Gone => Err(End::Gone),
+        }
+    }
+
+    /// Waits until the task is wanted in such a state; ends if it is to stop before.
+    async fn until_wanted(&mut self, enough: impl Fn(TaskState) -> bool) -> Result<(), End> {
+        loop {
+            let desired = self.assigned()?.task.desired_state;
+            if desired > TaskState::Complete {
+                return Err(End::State(TaskState::Shutdown, String::new(), 0));
+            }
+            if enough(desired) {
+                return Ok(());
+            }
+            self.orders.changed().await.map_err(|_| End::Gone)?;
+        }
+    }
+
+    /// Waits until the task is to stop.
+    async fn until_unwanted(&mut self) -> End {
+        match self.until_wanted(|_| false).await {
+            Err(end) => end,
+            Ok(()) => End::Gone,
+        }
+    }
+
+    async fn prepare(&mut self, assigned: &Assigned) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let rejected = |text: String| End::State(TaskState::Rejected, text, 0);
+        let facts = Facts::new(&assigned.task, &shared.description.borrow().clone());
+        let space = match shared.runtime.network_order() {
+            NetworkOrder::BeforeStart => Some(self.namespace(assigned).map_err(rejected)?),
+            NetworkOrder::AfterStart => None,
+        };
+        let container = container(assigned, &facts, space).map_err(|unfit| rejected(unfit.to_string()))?;
+        let prepared = tokio::select! {
+            prepared = shared.runtime.prepare(&container) => prepared,
+            end = self.until_unwanted() => return Err(end),
+        };
+        self.container = Some(prepared.map_err(|error| rejected(chain(&error)))?);
+        Ok(())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.shared.namespaces.join(self.id.to_string())
+    }
+
+    /// The task's own namespace; on node networks (`host`) there is none to make.
+    fn namespace(&self, _assigned: &Assigned) -> Result<PathBuf, String> {
+        let path = self.path();
+        if !netns::exists(&path) {
+            // The file of one that a reboot took away.
+            netns::remove(&path).and_then(|()| netns::create(&path)).map_err(|error| chain(&error))?;
+        }
+        Ok(path)
+    }
+
+    async fn start(&mut self, assigned: &Assigned) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let Some(container) = self.container.clone() else { return Err(End::Gone) };
+        if shared.runtime.network_order() == NetworkOrder::BeforeStart {
+            let path = self.path();
+            self.plug(assigned, Some(path)).await?;
+        }
+        let started = tokio::select! {
+            started = shared.runtime.start(&container) => started,
+            end = self.until_unwanted() => return Err(end),
+        };
+        let started = started.map_err(|error| End::State(TaskState::Failed, chain(&error), 0))?;
+        self.pid = started.pid;
+        if shared.runtime.network_order() == NetworkOrder::AfterStart {
+            self.plug(assigned, Some(started.netns)).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the task's links, and tells the packet path.
+    async fn plug(&mut self, assigned: &Assigned, space: Option<PathBuf>) -> Result<(), End> {
+        let failed = |text: String| End::State(TaskState::Failed, text, 0);
+        let cables = (self.shared.cables)(assigned).map_err(failed)?;
+        self.cables = cables.len();
+        let space = match space {
+            Some(space) => space,
+            None if netns::exists(&self.path()) => self.path(),
+            None => PathBuf::from(format!("/proc/{}/ns/net", self.pid)),
+        };
+        let names = self.shared.wires.connect(self.id, &space, &cables).await.map_err(|error| failed(chain(&error)))?;
+        let linked = Linked { names, netns: space };
+        self.shared.links.send_modify(|links| drop(links.insert(self.id, linked)));
+        Ok(())
+    }
+
+    async fn unplug(&mut self) {
+        self.shared.links.send_if_modified(|links| links.remove(&self.id).is_some());
+        if let Err(error) = self.shared.wires.disconnect(self.id, self.cables).await {
+            tracing::warn!(task = %self.id, link = host_name(self.id, 0), error = chain(&error), "links stay behind");
+        }
+    }
+
+    async fn until_healthy(&mut self) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let Some(container) = self.container.clone() else { return Err(End::Gone) };
+        let failed = |error: crate::runtime::RuntimeError| End::State(TaskState::Failed, chain(&error), 0);
+        let mut health = shared.runtime.health(&container).await.map_err(failed)?;
+        loop {
+            match health.borrow_and_update().clone() {
+                Health::None | Health::Healthy => return Ok(()),
+                Health::Unhealthy { output } => return Err(self.stop_unhealthy(&output).await),
+                Health::Starting => {}
+            }
+            let exit = tokio::select! {
+                // Closed: it is no longer watched, since it ended.
+                changed = health.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => shared.runtime.wait(&container).await,
+                },
+                exit = shared.runtime.wait(&container) => exit,
+                end = self.until_unwanted() => return Err(self.stop(end).await),
+            };
+            return Err(exit.map_or_else(failed, |exit| ended(&exit)));
+        }
+    }
+
+    async fn while_running(&mut self) -> Result<End, End> {
+        let shared = Arc::clone(&self.shared);
+        let Some(container) = self.container.clone() else { return Err(End::Gone) };
+        let failed = |error: crate::runtime::RuntimeError| End::State(TaskState::Failed, chain(&error), 0);
+        let mut health = shared.runtime.health(&container).await.map_err(failed)?;
+        loop {
+            tokio::select! {
+                exit = shared.runtime.wait(&container) => return exit.map(|exit| ended(&exit)).map_err(failed),
+                end = self.until_unwanted() => {
+                    if matches!(end, End::State(..)) {
+                        self.until_drained().await;
+                    }
+                    return Err(self.stop(end).await);
+                }
+                Ok(()) = health.changed() => {
+                    let now = health.borrow().clone();
+                    if let Health::Unhealthy { output } = now {
+                        return Err(self.stop_unhealthy(&output).await);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until no node sends new connections to the task.
+    async fn until_drained(&mut self) {
+        let deadline = Instant::now() + DRAIN_PATIENCE;
+        loop {
+            match &*self.orders.borrow_and_update() {
+                Order::Be(assigned) if !assigned.drained => {}
+                Order::Be(_) | Order::Gone => return,
+            }
+            if !matches!(tokio::time::timeout_at(deadline, self.orders.changed()).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    /// Stops the container; the end is the one that was wanted.
+    async fn stop(&mut self, end: End) -> End {
+        let Some(container) = self.container.clone() else { return end };
+        match (self.shared.runtime.shutdown(&container).await, end) {
+            (Ok(exit), End::State(state, text, _)) => End::State(state, text, exit.code),
+            (Ok(_), End::Gone) => End::Gone,
+            (Err(error), end) => {
+                tracing::warn!(task = %self.id, error = chain(&error), "not stopped in order");
+                end
+            }
+        }
+    }
+
+    async fn stop_unhealthy(&mut self, output: &str) -> End {
+        let end = self.stop(End::State(TaskState::Failed, String::new(), 0)).await;
+        let tail: String = output.chars().take(256).collect();
+        match end {
+            End::State(state, _, code) => {
+                End::State(state, format!("task: non-zero exit ({code}): dockerexec: unhealthy container: {tail}"), code)
+            }
+            End::Gone => End::Gone,
+        }
+    }
+
+    fn report(&self, state: TaskState, message: &str) {
+        self.put(state, message, "", 0);
+    }
+
+    fn report_end(&self, state: TaskState, text: &str, code: i32) {
+        let message = match state {
+            TaskState::Complete => "finished",
+            TaskState::Shutdown => "shutdown",
+            TaskState::Rejected => "preparing",
+            _ => "started",
+        };
+        self.put(state, message, text, code);
+    }
+
+    fn put(&self, state: TaskState, message: &str, err: &str, exit_code: i32) {
+        let container = self.container.as_ref().map(|id| ContainerStatus {
+            container_id: id.to_string(),
+            pid: if state < TaskState::Complete { self.pid } else { 0 },
+            exit_code,
+        });
+        let status = TaskStatus {
+            timestamp: (self.shared.clock)(),
+            state,
+            message: message.to_owned(),
+            err: err.to_owned(),
+            container,
+            ports: Vec::new(),
+            applied_by: None,
+        };
+        tracing::debug!(task = %self.id, %state, err, "task");
+        self.shared.outbox.put(self.id, status);
+    }
+
+    async fn until_gone(&mut self) {
+        loop {
+            if matches!(&*self.orders.borrow_and_update(), Order::Gone) {
+                return;
+            }
+            if self.orders.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Removes the container and the namespace, as often as it takes.
+    async fn clean(&mut self) {
+        self.unplug().await;
+        // A daemon that stops leaves containers to the next one.
+        if self.orders.has_changed().is_err() && !matches!(&*self.orders.borrow(), Order::Gone) {
+            return;
+        }
+        if let Some(container) = self.container.clone() {
+            while let Err(error) = self.shared.runtime.remove(&container).await {
+                tracing::warn!(task = %self.id, error = chain(&error), "the container is not removed yet");
+                tokio::time::sleep(CLEAN_RETRY).await;
+            }
+        }
+        if let Err(error) = netns::remove(&self.path()) {
+            tracing::warn!(task = %self.id, error = chain(&error), "the network namespace stays behind");
+        }
+    }
+}
+
+/// How a container's end reads, in Swarm's words.
+fn ended(exit: &Exit) -> End {
+    match (exit.code, &exit.error) {
+        (0, None) => End::State(TaskState::Complete, String::new(), 0),
+        (code, Some(error)) => End::State(TaskState::Failed, error.clone(), code),
+        (code, None) if exit.oom_killed => {
+            End::State(TaskState::Failed, format!("task: non-zero exit ({code}): out of memory"), code)
+        }
+        (code, None) => End::State(TaskState::Failed, format!("task: non-zero exit ({code})"), code),
+    }
+}
+
+/// An error with all its sources on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}
