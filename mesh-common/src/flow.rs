@@ -152,6 +152,19 @@ pub const fn expendable(proto: u8, bits: u8, seen: u32, now: u32) -> u64 {
     (is_zero(proto as u64) << 33) | (over << 32) | (unanswered << 31) | (age + 1)
 }
 
+/// For so many ticks after its last packet a connection keeps its client's port for itself: minutes.
+/// Longer, and a client that died without a word would lose the port for good.
+const HOLDS: u32 = 256;
+
+/// Does a flow keep a new connection of its client from its port? It does while it is alive: answered,
+/// not over, and not idle for long.
+#[inline(always)]
+pub const fn holds_port(bits: u8, seen: u32, now: u32) -> bool {
+    let done = state::CLIENT_DONE | state::TASK_DONE;
+    let over = bits & state::RESET != 0 || bits & done == done;
+    bits & state::ANSWERED != 0 && !over && now.wrapping_sub(seen) < HOLDS
+}
+
 /// Scores of [`expendable`] from here on are of flows that are over, or of no flow.
 pub const CLOSED: u64 = 1 << 32;
 

@@ -124,7 +124,9 @@ impl Dial {
         outcome: Result<Verdict, DropReason>,
     ) -> Result<Verdict, DropReason> {
         match outcome {
-            Err(reason @ (DropReason::NoBackend | DropReason::UnknownFlow | DropReason::TooBig)) => {
+            Err(
+                reason @ (DropReason::NoBackend | DropReason::UnknownFlow | DropReason::PortTaken | DropReason::TooBig),
+            ) => {
                 let answer = match refuse::answer(packet, self, reason) {
                     // A short frame has no room behind it to become an error. Behind TC's hook it has.
                     Err(DropReason::NoRoom) if P::LEAVES_BULK_TO_GRO && self.is_whole() => return Ok(Verdict::Pass),

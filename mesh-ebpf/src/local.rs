@@ -7,7 +7,7 @@ use mesh_common::drop::DropReason;
 use mesh_common::flow::{Flow, FlowKey, state};
 use mesh_common::header::{EthHeader, proto, tcp_flag};
 
-use crate::conntrack::{self, Side};
+use crate::conntrack::{self, Client};
 use crate::dial::Dial;
 use crate::maps;
 use crate::nat::{self, End};
@@ -48,7 +48,8 @@ pub(crate) struct Origin {
 /// Finds or makes the flow of a packet to `task`.
 ///
 /// # Errors
-/// `UnknownFlow`: the packet belongs to a TCP connection that this node never saw open.
+/// `UnknownFlow`: the packet belongs to a TCP connection that this node never saw open. `PortTaken`: the
+/// task would take the new connection for another one of its client.
 #[inline(never)]
 pub(crate) fn track(dial: &Dial) -> Result<(), DropReason> {
     let task = &dial.task;
@@ -64,8 +65,10 @@ pub(crate) fn track(dial: &Dial) -> Result<(), DropReason> {
     };
     let mask = maps::node_config()?.flow_mask;
     let opens = ip.proto == proto::TCP && opens(dial.transport.tcp_flags);
-    if !opens && conntrack::find(&key, mask, Side::Client, dial.transport.tcp_flags).is_some() {
-        return Ok(());
+    match conntrack::of_client(&key, mask, dial, opens) {
+        Client::Known => return Ok(()),
+        Client::Taken => return Err(DropReason::PortTaken),
+        Client::Unknown => {}
     }
     if ip.proto == proto::TCP && !opens {
         return Err(DropReason::UnknownFlow);

@@ -127,11 +127,19 @@ pub(crate) struct World {
     pub(crate) services: Vec<Service>,
     /// Nodes whose next hop nobody knows.
     pub(crate) unresolved: Vec<usize>,
+    /// Further addresses that published ports answer on, on every node.
+    pub(crate) more_addresses: Vec<IpAddr>,
 }
 
 impl World {
     pub(crate) fn new(underlay: Family, tasks: &[Task]) -> Self {
-        Self { underlay, tasks: tasks.to_vec(), services: Vec::new(), unresolved: Vec::new() }
+        Self {
+            underlay,
+            tasks: tasks.to_vec(),
+            services: Vec::new(),
+            unresolved: Vec::new(),
+            more_addresses: Vec::new(),
+        }
     }
 
     /// With the service "web" at the VIP, at port 8080 (TCP, for 80) and 5353 (UDP, for 53).
@@ -164,7 +172,11 @@ impl World {
                 vtep: vtep(me),
                 vxlan_port: 4789,
                 ingress_vni: Some(INGRESS),
-                addresses: BOTH.iter().map(|family| ip(&family.node(me))).collect(),
+                addresses: BOTH
+                    .iter()
+                    .map(|family| ip(&family.node(me)))
+                    .chain(self.more_addresses.iter().copied())
+                    .collect(),
             },
             nodes: others(me).map(|node| Member { name: name(node), vtep: vtep(node) }).collect(),
             networks: vec![network("red", RED), network("blue", BLUE)],
