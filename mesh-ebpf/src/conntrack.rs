@@ -67,16 +67,18 @@ pub(crate) enum Client {
     Taken,
 }
 
+/// The flow of a key, and its place.
 #[inline(always)]
-fn look(key: &FlowKey, mask: u32) -> Option<(FlowPlaces, usize, Found)> {
+pub(crate) fn look(key: &FlowKey, mask: u32) -> Option<(FlowPlaces, usize, Found)> {
     let places = maps::flow_set(key.set(mask))?;
     let way = places.way_of(key)?;
     let flow = places.read(way)?;
     Some((places, way, flow))
 }
 
+/// Notes a packet of a flow, whose state becomes `bits`.
 #[inline(always)]
-fn pass(places: &FlowPlaces, way: usize, flow: &Found, bits: u8) {
+pub(crate) fn pass(places: &FlowPlaces, way: usize, flow: &Found, bits: u8) {
     let time = now();
     if bits != flow.state || time != flow.seen {
         places.touch(way, bits, time);
@@ -89,18 +91,25 @@ fn pass(places: &FlowPlaces, way: usize, flow: &Found, bits: u8) {
 /// the task, and the client's next one tries again.
 #[inline(always)]
 pub(crate) fn remember(key: &FlowKey, mask: u32, flow: &Flow) {
-    let Some(places) = maps::flow_set(key.set(mask)) else { return };
+    if note(key, mask, flow) {
+        maps::count(Counter::FlowNew);
+    }
+}
+
+/// As [`remember`], of what is no flow of a task; was it written?
+#[inline(always)]
+pub(crate) fn note(key: &FlowKey, mask: u32, flow: &Flow) -> bool {
+    let Some(places) = maps::flow_set(key.set(mask)) else { return false };
     let place = match places.way_of(key) {
         Some(way) => Some((way, CLOSED)), // a new connection from the port of an old one
         None => places.least_missed(flow.seen),
     };
-    let Some((way, score)) = place else { return };
-    if places.replace(way, flow) {
-        maps::count(Counter::FlowNew);
-        if score < CLOSED {
-            maps::count(Counter::FlowEvicted);
-        }
+    let Some((way, score)) = place else { return false };
+    let written = places.replace(way, flow);
+    if written && score < CLOSED {
+        maps::count(Counter::FlowEvicted);
     }
+    written
 }
 
 #[inline(always)]

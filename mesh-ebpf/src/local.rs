@@ -11,7 +11,7 @@ use crate::conntrack::{self, Client};
 use crate::dial::Dial;
 use crate::maps;
 use crate::nat::{self, End};
-use crate::packet::Packet;
+use crate::packet::{self, Packet};
 use crate::verdict::{Packed, Verdict};
 
 /// The task a packet is for.
@@ -73,6 +73,10 @@ pub(crate) fn track(dial: &Dial) -> Result<(), DropReason> {
     if ip.proto == proto::TCP && !opens {
         return Err(DropReason::UnknownFlow);
     }
+    let service = &dial.service;
+    if service.budget != 0 && maps::is_over_budget(service.slots_at, service.budget, packet::second()) {
+        return Err(DropReason::OverBudget);
+    }
     let flow = maps::flow_room()?;
     *flow = Flow {
         client: key.client,
@@ -120,7 +124,7 @@ fn is_hairpin(dial: &Dial, task: &Task) -> bool {
 
 /// Do these flags open a connection?
 #[inline(always)]
-fn opens(tcp_flags: u8) -> bool {
+pub(crate) fn opens(tcp_flags: u8) -> bool {
     tcp_flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST) == tcp_flag::SYN
 }
 

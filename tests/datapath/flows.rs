@@ -12,6 +12,7 @@ use mesh_common::counter::Counter::{FlowEvicted, FlowNew, Local, Reply};
 use mesh_common::drop::DropReason::{PortTaken, UnknownFlow};
 use mesh_common::flow::{Flow, FlowKey, WAYS, state};
 use mesh_common::header::proto;
+use mesh_daemon::datapath::balancing::Balancing;
 use mesh_daemon::datapath::desired::addr;
 
 use crate::check::{check, redirects, turns_back};
@@ -251,13 +252,13 @@ fn tasks_of(node: &Node, host: u8) -> BTreeSet<Vec<u8>> {
 
 #[test]
 fn affinity_keeps_all_flows_of_a_client_on_one_task() {
-    for client_affinity in [true, false] {
+    for balancing in [Balancing::Client, Balancing::Maglev] {
         let mut world = World::new(V4, &[web(0, 21), web(0, 22), web(0, 23)]).with_web();
-        world.services[0].client_affinity = client_affinity;
+        world.services[0].balancing = balancing;
         let site = Site::new(world, 1);
         let each: Vec<_> = (1..32).map(|host| tasks_of(&site.nodes[0], host)).collect();
         let all: BTreeSet<_> = each.iter().flatten().collect();
         assert_eq!(all.len(), 3, "all tasks serve somebody");
-        assert!(each.iter().all(|tasks| tasks.len() == if client_affinity { 1 } else { 3 }), "{each:?}");
+        assert!(each.iter().all(|tasks| tasks.len() == if balancing == Balancing::Client { 1 } else { 3 }), "{each:?}");
     }
 }

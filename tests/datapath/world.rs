@@ -102,11 +102,12 @@ pub(crate) struct Task {
     pub(crate) host: u8,
     pub(crate) service: Option<&'static str>,
     pub(crate) draining: bool,
+    pub(crate) weight: u32,
 }
 
 /// A task of "red".
 pub(crate) const fn red(node: usize, host: u8) -> Task {
-    Task { network: "red", node, host, service: None, draining: false }
+    Task { network: "red", node, host, service: None, draining: false, weight: 1 }
 }
 
 /// A task of "blue".
@@ -151,7 +152,7 @@ impl World {
             vips: BOTH.iter().map(|family| ip(&family.host(VIP))).collect(),
             ports: vec![port(Protocol::Tcp, 8080, 80), port(Protocol::Udp, 5353, 53)],
             return_path: ReturnPath::Tunnel,
-            client_affinity: false,
+            ..Service::default()
         });
         self
     }
@@ -166,6 +167,7 @@ impl World {
         };
         let vtep = |node| ip(&self.underlay.node(node));
         Desired {
+            version: 0,
             node: ThisNode {
                 name: name(me),
                 uplinks: vec!["uplink".to_owned()],
@@ -296,6 +298,8 @@ fn endpoint(at: usize, task: &Task, me: usize) -> Endpoint {
         addresses: BOTH.iter().map(|family| ip(&family.host(task.host))).collect(),
         service: task.service.map(str::to_owned),
         draining: task.draining,
+        drain_until: None,
+        weight: task.weight,
     }
 }
 
