@@ -6,6 +6,7 @@
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.
 
+pub mod agent;
 pub mod cli;
 pub mod cluster;
 pub mod datapath;

@@ -14,9 +14,8 @@ use super::container::container;
 use super::outbox::Outbox;
 use super::template::Facts;
 use super::wire::{Cable, Wires, host_name};
-use crate::model::assignment::Assigned;
+use crate::model::assignment::{Announcement, Assigned};
 use crate::model::id::TaskId;
-use crate::model::node::NodeDescription;
 use crate::model::state::TaskState;
 use crate::model::task::{ContainerStatus, TaskStatus};
 use crate::runtime::{ContainerId, Exit, Health, NetworkOrder, Runtime, State, netns};
@@ -42,7 +41,7 @@ pub(super) struct Shared {
     pub(super) wires: Wires,
     pub(super) outbox: Outbox,
     pub(super) clock: Clock,
-    pub(super) description: watch::Receiver<NodeDescription>,
+    pub(super) announcement: watch::Receiver<Announcement>,
     /// Where network namespaces are pinned.
     pub(super) namespaces: PathBuf,
     /// Links that are there, by task: what the packet path is made from.
@@ -160,7 +159,7 @@ impl Life {
     async fn prepare(&mut self, assigned: &Assigned) -> Result<(), End> {
         let shared = Arc::clone(&self.shared);
         let rejected = |text: String| End::State(TaskState::Rejected, text, 0);
-        let facts = Facts::new(&assigned.task, &shared.description.borrow().clone());
+        let facts = Facts::new(&assigned.task, &shared.announcement.borrow().description.clone());
         let space = match shared.runtime.network_order() {
             NetworkOrder::BeforeStart => Some(self.namespace(assigned).map_err(rejected)?),
             NetworkOrder::AfterStart => None,
@@ -309,9 +308,11 @@ impl Life {
         let end = self.stop(End::State(TaskState::Failed, String::new(), 0)).await;
         let tail: String = output.chars().take(256).collect();
         match end {
-            End::State(state, _, code) => {
-                End::State(state, format!("task: non-zero exit ({code}): dockerexec: unhealthy container: {tail}"), code)
-            }
+            End::State(state, _, code) => End::State(
+                state,
+                format!("task: non-zero exit ({code}): dockerexec: unhealthy container: {tail}"),
+                code,
+            ),
             End::Gone => End::Gone,
         }
     }

@@ -50,7 +50,8 @@ impl Outbox {
     /// At most so many statuses of what waits, oldest first, and the number of the newest of them.
     pub(super) fn report(&self, most: usize) -> Option<(u64, Report)> {
         let waiting = self.waiting();
-        let mut all: Vec<_> = waiting.statuses.iter().map(|(task, (number, status))| (*number, *task, status)).collect();
+        let mut all: Vec<_> =
+            waiting.statuses.iter().map(|(task, (number, status))| (*number, *task, status)).collect();
         all.sort_unstable_by_key(|(number, ..)| *number);
         all.truncate(most);
         let (number, ..) = *all.last()?;

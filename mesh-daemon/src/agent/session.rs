@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::life::chain;
 use super::outbox::Outbox;
-use crate::cluster::rpc::{Downward, Hello, Link, Reach, Refusal, Stream, Upward};
+use crate::cluster::rpc::{Downward, Hello, Link, Reach, Refusal, Upward};
 use crate::model::assignment::{Announcement, Batch};
 
 /// So many statuses go in one report.
@@ -18,7 +18,7 @@ const REPORT: usize = 1000;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// A manager is given so long to take a session.
 const TAKE: Duration = Duration::from_secs(3);
-/// A manager that says nothing at all for so long is given up: its keepalive would have.
+/// So much waits to go up.
 const UPWARD_QUEUE: usize = 64;
 
 /// Finds ways to managers.
@@ -117,7 +117,11 @@ impl Session {
             tokio::select! {
                 said = down.next() => match said {
                     None => return Ok(()),
-                    Some(said) => self.hear(said?, &link, &mut heartbeat, &mut down).await?,
+                    Some(said) => {
+                        self.hear(said?, &link, &mut heartbeat).await?;
+                        // What did not fit into the report before.
+                        self.report(&up, &mut reported).await;
+                    }
                 },
                 _ = heartbeat.tick() => send(&up, Upward::Heartbeat).await,
                 () = self.outbox.news() => self.report(&up, &mut reported).await,
@@ -138,7 +142,6 @@ impl Session {
         said: Downward,
         link: &Link,
         heartbeat: &mut tokio::time::Interval,
-        _down: &mut Stream<Downward>,
     ) -> Result<(), Refusal> {
         let told = match said {
             Downward::Welcome { session, heartbeat_ms } => {

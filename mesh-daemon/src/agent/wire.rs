@@ -119,8 +119,7 @@ impl Wires {
         let netlink = |what: String| move |source| WireError::Netlink { what, source };
         let pair = LinkVeth::new(name, &peer).mtu(cable.mtu).build();
         self.handle.link().add(pair).execute().await.map_err(netlink(format!("make link {name}")))?;
-        let target = std::fs::File::open(netns)
-            .map_err(|source| WireError::Open { path: netns.to_owned(), source })?;
+        let target = std::fs::File::open(netns).map_err(|source| WireError::Open { path: netns.to_owned(), source })?;
         let moved = LinkUnspec::new_with_name(&peer).setns_by_fd(target.as_raw_fd()).build();
         set(&self.handle, moved, "move the task's end into its namespace").await?;
         let Some(at) = index(inside, &peer).await? else {

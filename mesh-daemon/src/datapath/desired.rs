@@ -9,7 +9,8 @@ use mesh_common::header::proto;
 use mesh_common::limits;
 use serde::Deserialize;
 
-use super::balancing::{self, Balancing};
+use super::balancing;
+pub use super::balancing::Balancing;
 use super::maglev;
 
 /// The desired state of a node's packet path.

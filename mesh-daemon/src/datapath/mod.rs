@@ -26,4 +26,5 @@ pub mod status;
 pub mod tables;
 
 pub use desired::Desired;
+pub use mesh_common::addr::Mac;
 pub use pins::Pins;

@@ -1,0 +1,243 @@
+//! What the packet path of this node should be, from what the node is told.
+//!
+//! Pure: the same picture and facts give the same state, on every node the same of what all nodes share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::life::Linked;
+use super::wire::Cable;
+use crate::datapath::desired::{Balancing, Endpoint, Member, Network, Port, Protocol, ReturnPath, Service, ThisNode};
+use crate::datapath::{Desired, Mac};
+use crate::model::assignment::{Assigned, Backend, Picture, Reachable};
+use crate::model::id::{NetworkId, NodeId, ServiceId, TaskId};
+use crate::model::network;
+use crate::model::service::{self, PublishMode};
+
+/// The network that packets to published ports travel on between nodes: below the numbers of all others.
+pub(super) const INGRESS_VNI: u32 = 4095;
+/// What VXLAN adds to a packet over IPv4 and over IPv6.
+const OVERHEAD: [u32; 2] = [50, 70];
+/// Sets the size of a network's packets. Docker's name.
+const MTU_OPTION: &str = "com.docker.network.driver.mtu";
+/// Labels of services that this reads; docs/design/control-plane.md lists them.
+const BALANCING_LABEL: &str = "mesh.balancing";
+const RETURN_LABEL: &str = "mesh.return-path";
+const AFFINITY_LABEL: &str = "mesh.affinity-seconds";
+
+/// What the node itself knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) node: NodeId,
+    /// Interfaces that lead to other nodes and to clients.
+    pub(super) uplinks: Vec<String>,
+    /// Where its tunnels end.
+    pub(super) vtep: IpAddr,
+    /// The size of packets on the uplinks.
+    pub(super) mtu: u32,
+    /// Addresses at which published ports answer.
+    pub(super) addresses: Vec<IpAddr>,
+    /// The UDP port of tunnels.
+    pub(super) port: u16,
+}
+
+/// What is known at once, before the managers say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Rumours {
+    /// Nodes that are dead.
+    pub(super) dead: BTreeSet<NodeId>,
+    /// Tasks that are gone.
+    pub(super) gone: BTreeSet<TaskId>,
+}
+
+/// The packet path of this node.
+pub(super) fn desired(
+    picture: &Picture,
+    facts: &Facts,
+    links: &BTreeMap<TaskId, Linked>,
+    rumours: &Rumours,
+    version: u64,
+) -> Desired {
+    let mut desired = Desired {
+        version,
+        node: ThisNode {
+            name: facts.node.to_string(),
+            uplinks: facts.uplinks.clone(),
+            vtep: facts.vtep,
+            vxlan_port: facts.port,
+            ingress_vni: Some(INGRESS_VNI),
+            addresses: facts.addresses.clone(),
+        },
+        nodes: members(picture, facts),
+        networks: picture.networks.values().filter_map(|network| overlay(network, facts)).collect(),
+        services: Vec::new(),
+        endpoints: Vec::new(),
+    };
+    let networks: BTreeSet<NetworkId> =
+        picture.networks.values().filter(|network| network.vni.is_some()).map(|network| network.id).collect();
+    let mut made = BTreeSet::new();
+    for service in picture.services.values() {
+        for (place, network) in service_networks(service, picture).into_iter().enumerate() {
+            if networks.contains(&network) {
+                made.insert((service.id, network));
+                desired.services.push(balanced(service, network, place == 0));
+            }
+        }
+    }
+    for backend in picture.backends.values() {
+        let local = backend.node == facts.node;
+        let reached = local || picture.members.contains_key(&backend.node);
+        if !reached || rumours.dead.contains(&backend.node) || rumours.gone.contains(&backend.id) {
+            continue;
+        }
+        let linked = links.get(&backend.id);
+        // A task of this node whose links are not there yet, or no more, cannot be delivered to.
+        if local && linked.is_none() {
+            continue;
+        }
+        endpoints(backend, linked.filter(|_| local), &networks, &made, &mut desired.endpoints);
+    }
+    // Tasks that are not reached by others yet (starting, or waiting to be healthy) may speak already.
+    for assigned in picture.tasks.values().filter(|assigned| !picture.backends.contains_key(&assigned.task.id)) {
+        if let Some(linked) = links.get(&assigned.task.id) {
+            let backend = Backend {
+                id: assigned.task.id,
+                name: assigned.task.name(),
+                service: None,
+                node: facts.node,
+                networks: assigned.task.networks.clone(),
+                draining: false,
+            };
+            endpoints(&backend, Some(linked), &networks, &made, &mut desired.endpoints);
+        }
+    }
+    desired
+}
+
+fn members(picture: &Picture, facts: &Facts) -> Vec<Member> {
+    let others = picture.members.values().filter(|member| member.id != facts.node);
+    let reached = others.filter_map(|member| {
+        // The family that this node's own tunnels use; a member without it is not reached.
+        let vtep = member.vteps.iter().copied().find(|vtep| vtep.is_ipv4() == facts.vtep.is_ipv4())?;
+        Some(Member { name: member.id.to_string(), vtep })
+    });
+    reached.collect()
+}
+
+fn overlay(network: &network::Network, facts: &Facts) -> Option<Network> {
+    Some(Network {
+        name: network.id.to_string(),
+        vni: network.vni?.0,
+        mtu: mtu(network, facts),
+        gateways: network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+    })
+}
+
+fn mtu(network: &network::Network, facts: &Facts) -> u32 {
+    let set = network.spec.options.get(MTU_OPTION).and_then(|text| text.parse().ok());
+    let overhead = if facts.vtep.is_ipv4() { OVERHEAD[0] } else { OVERHEAD[1] };
+    set.unwrap_or_else(|| facts.mtu.saturating_sub(overhead))
+}
+
+/// The networks in which a service is balanced: its own; if it has none, the one of published ports.
+fn service_networks(service: &Reachable, picture: &Picture) -> Vec<NetworkId> {
+    let own: Vec<_> = service.networks.iter().map(|network| network.network_id).collect();
+    if !own.is_empty() {
+        return own;
+    }
+    picture.networks.values().filter(|network| network.spec.ingress).map(|network| network.id).collect()
+}
+
+fn service_name(service: ServiceId, network: NetworkId) -> String {
+    format!("{service}@{network}")
+}
+
+/// A service in one of its networks; its published ports lead to the first.
+fn balanced(service: &Reachable, network: NetworkId, is_first: bool) -> Service {
+    let vips = service.endpoint.vips.iter().filter(|vip| vip.network_id == network).map(|vip| vip.address.address);
+    let ports = service.endpoint.ports.iter().filter(|port| is_first && port.publish_mode == PublishMode::Ingress);
+    Service {
+        name: service_name(service.id, network),
+        network: network.to_string(),
+        vips: vips.collect(),
+        ports: ports.filter_map(port).collect(),
+        return_path: match service.labels.get(RETURN_LABEL).map(String::as_str) {
+            Some("direct") => ReturnPath::Direct,
+            Some("auto") => ReturnPath::Auto,
+            _ => ReturnPath::Tunnel,
+        },
+        balancing: match service.labels.get(BALANCING_LABEL).map(String::as_str) {
+            Some("round-robin") => Balancing::RoundRobin,
+            Some("least-connections") => Balancing::LeastConnections,
+            Some("client") => Balancing::Client,
+            Some("prefer-local") => Balancing::PreferLocal,
+            _ => Balancing::Maglev,
+        },
+        affinity_seconds: service.labels.get(AFFINITY_LABEL).and_then(|text| text.parse().ok()),
+        ..Service::default()
+    }
+}
+
+/// SCTP ports are not carried: docs/design/swarm-compatibility.md.
+fn port(port: &service::Port) -> Option<Port> {
+    let protocol = match port.protocol {
+        service::Protocol::Tcp => Protocol::Tcp,
+        service::Protocol::Udp => Protocol::Udp,
+        service::Protocol::Sctp => return None,
+    };
+    Some(Port { protocol, published: port.published_port, target: port.target_port })
+}
+
+fn endpoints(
+    backend: &Backend,
+    linked: Option<&Linked>,
+    networks: &BTreeSet<NetworkId>,
+    services: &BTreeSet<(ServiceId, NetworkId)>,
+    into: &mut Vec<Endpoint>,
+) {
+    for (place, attachment) in backend.networks.iter().enumerate() {
+        let network = attachment.network_id;
+        if !networks.contains(&network) {
+            continue;
+        }
+        let service = backend.service.filter(|service| services.contains(&(*service, network)));
+        into.push(Endpoint {
+            network: network.to_string(),
+            node: backend.node.to_string(),
+            link: linked.and_then(|linked| linked.names.get(place).cloned()),
+            mac: Mac { bytes: mac(backend.id, place) },
+            addresses: attachment.addresses.iter().map(|cidr| cidr.address).collect(),
+            service: service.map(|service| service_name(service, network)),
+            draining: backend.draining,
+            drain_until: None,
+            weight: 1,
+        });
+    }
+}
+
+/// The link-layer address of a task in the network of this place: 40 bits of its id, which are random, so
+/// that no two tasks that are published share one.
+fn mac(task: TaskId, place: usize) -> [u8; 6] {
+    let [a, b, c, d, e, ..] = task.to_u128().to_be_bytes();
+    // Locally administered, not a group (IEEE 802, section 8.2.2); the place of the network in the rest of
+    // the first octet.
+    let place = u8::try_from(place % 64).unwrap_or(0);
+    [place << 2 | 0x02, a, b, c, d, e]
+}
+
+/// The links that a task of this node needs.
+pub(super) fn cables(assigned: &Assigned, picture: &Picture, facts: &Facts) -> Result<Vec<Cable>, String> {
+    let attachments = assigned.task.networks.iter().enumerate();
+    let cable = attachments.map(|(place, attachment)| {
+        let id = attachment.network_id;
+        let network = picture.networks.get(&id).ok_or_else(|| format!("network {id} is not known on this node"))?;
+        let gateways = if network.spec.internal {
+            Vec::new()
+        } else {
+            network.subnets.iter().map(|subnet| subnet.gateway).collect()
+        };
+        let addresses = attachment.addresses.clone();
+        Ok(Cable { network: id, mac: mac(assigned.task.id, place), addresses, gateways, mtu: mtu(network, facts) })
+    });
+    cable.collect()
+}
