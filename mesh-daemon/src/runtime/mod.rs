@@ -6,11 +6,14 @@
 //! networks or the cluster: a container comes with everything filled in.
 
 mod container;
+pub mod docker;
 mod error;
+pub mod fake;
+mod files;
+mod health;
 pub mod images;
 pub mod netns;
 pub mod oci;
-mod health;
 mod turns;
 
 use std::path::{Path, PathBuf};

@@ -5,8 +5,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -16,8 +14,8 @@ use nix::unistd::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
@@ -93,17 +91,18 @@ impl Ready {
     }
 
     fn on_terminal(self, size: Size) -> Result<ExecSession, RuntimeError> {
+        let copy_of = |fd: &OwnedFd| fd.try_clone().map_err(|source| self.failed(source));
         let (ours, theirs) = terminal(size).map_err(|source| self.failed(source))?;
         let mut command = self.command();
-        let copy = |fd: &OwnedFd| fd.try_clone().map_err(|source| self.failed(source));
-        command.arg(&self.id.0).stdin(copy(&theirs)?).stdout(copy(&theirs)?).stderr(theirs);
+        command.arg(&self.id.0).stdin(copy_of(&theirs)?).stdout(copy_of(&theirs)?).stderr(theirs);
         let child = command.spawn().map_err(|source| self.failed(source))?;
         // With it go our copies of the program's end.
         drop(command);
         let runtime = child.id();
-        let ours = Arc::new(AsyncFd::register(ours).map_err(|error| self.failed(error.into()))?);
+        // A terminal is read and written as a pipe is.
+        let screen = pipe::Receiver::from_owned_fd_unchecked(copy_of(&ours)?).map_err(|source| self.failed(source))?;
+        let keys = pipe::Sender::from_owned_fd_unchecked(copy_of(&ours)?).map_err(|source| self.failed(source))?;
         let (resize, mut sizes) = mpsc::channel(SIZES);
-        let screen = ours.clone();
         let ended = async move {
             let end = self.end(child);
             tokio::pin!(end);
@@ -112,7 +111,7 @@ impl Ready {
                     code = &mut end => return code,
                     Some(size) = sizes.recv() => {
                         // A terminal that is gone has no size.
-                        let _ = tcsetwinsize(screen.get_ref(), window(size));
+                        let _ = tcsetwinsize(&ours, window(size));
                         if let Some(pid) = runtime {
                             // The OCI runtime passes the size on when it is told of a change.
                             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGWINCH);
@@ -121,8 +120,8 @@ impl Ready {
                 }
             }
         };
-        let output = pieces(Terminal(ours.clone()), Stream::Stdout).boxed();
-        Ok(ExecSession { input: Some(Box::pin(Terminal(ours))), output, resize, exit: Box::pin(ended) })
+        let output = pieces(screen, Stream::Stdout);
+        Ok(ExecSession { input: Some(Box::pin(keys)), output, resize, exit: Box::pin(ended) })
     }
 
     /// Runs a probe to its end; what it wrote comes back. Whoever drops this ends the probe by [`Probe`].
@@ -182,55 +181,14 @@ fn terminal(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// Our end of a terminal.
-struct Terminal(Arc<AsyncFd<OwnedFd>>);
-
-impl AsyncRead for Terminal {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut guard = ready!(self.0.poll_read_ready(cx))?;
-            let space = buffer.initialize_unfilled();
-            match guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut *space)?)) {
-                Ok(Ok(read)) => {
-                    buffer.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                // All ends on the other side are closed: that is the end.
-                Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-                    return Poll::Ready(Ok(()));
-                }
-                Ok(Err(error)) => return Poll::Ready(Err(error)),
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Terminal {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.0.poll_write_ready(cx))?;
-            if let Ok(written) = guard.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), bytes)?)) {
-                return Poll::Ready(written);
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// What comes from a program, as it comes.
 fn pieces(from: impl AsyncRead + Send + 'static, stream: Stream) -> BoxStream<'static, io::Result<Output>> {
     let next = move |mut from: Pin<Box<dyn AsyncRead + Send>>| async move {
         let mut buffer = BytesMut::with_capacity(PIECE);
         match from.read_buf(&mut buffer).await {
             Ok(0) => None,
+            // That is how a terminal ends.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => None,
             Ok(_) => Some((Ok(Output { stream, bytes: Bytes::from(buffer) }), from)),
             Err(error) => Some((Err(error), Box::pin(tokio::io::empty()) as Pin<Box<dyn AsyncRead + Send>>)),
         }

@@ -4,22 +4,20 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 use super::bundle::{Accounts, Bind};
 use super::record::Directory;
 use crate::runtime::images::ImageStore;
-use crate::runtime::{Container, FileContent, RuntimeError};
+use crate::runtime::{Container, RuntimeError, files};
 
 /// Of /etc/passwd and /etc/group.
 const ACCOUNT_BYTES: u64 = 1 << 20;
-/// Beside the bytes of its files, a container's memory of files has so much.
-const FILES_ROOM: usize = 1 << 20;
 
 /// Stacks the layers of an image below what the container changes.
 pub(super) fn mount_root(
@@ -93,12 +91,7 @@ pub(super) fn mount_files(
 ) -> Result<Vec<Bind>, RuntimeError> {
     let memory = directory.files();
     fs::create_dir_all(&memory).map_err(RuntimeError::file("make", &memory))?;
-    let files = || container.secrets.iter().chain(&container.configs);
-    let bytes: usize = files().map(|file| file.data.0.len().next_multiple_of(4096)).sum();
-    let options = format!("size={},mode=700", bytes + FILES_ROOM);
-    let flags = MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), &memory, Some("tmpfs"), flags, Some(options.as_str()))
-        .map_err(|errno| RuntimeError::file("mount memory on", &memory)(errno.into()))?;
+    files::mount(&memory, container)?;
     let mut binds = Vec::new();
     for (name, text) in [
         ("hosts", hosts(container, hostname)),
@@ -106,48 +99,18 @@ pub(super) fn mount_files(
         ("resolv.conf", resolv_conf(container)),
     ] {
         let source = memory.join(name);
-        put(&source, text.as_bytes(), (0, 0), 0o644)?;
+        files::put(&source, text.as_bytes(), (0, 0), 0o644)?;
         binds.push(Bind { source, target: format!("/etc/{name}"), options: options_of(&["rbind", "rprivate"]) });
     }
-    let placed = |(number, (file, home)): (usize, (&FileContent, &str))| -> Result<Bind, RuntimeError> {
-        let source = memory.join(format!("file-{number}"));
-        let owner = accounts.owner(&file.target.uid, &file.target.gid)?;
-        put(&source, &file.data.0, owner, file.target.mode)?;
-        let target = target_of(&file.target.name, home)?;
-        Ok(Bind { source, target, options: options_of(&["rbind", "rprivate", "ro", "noexec", "nosuid", "nodev"]) })
-    };
-    let homes = container.secrets.iter().map(|file| (file, "/run/secrets/"));
-    let homes = homes.chain(container.configs.iter().map(|file| (file, "/")));
-    for bind in homes.enumerate().map(placed) {
-        binds.push(bind?);
+    for placed in files::place(&memory, container, |uid, gid| accounts.owner(uid, gid))? {
+        let options = options_of(&["rbind", "rprivate", "ro", "noexec", "nosuid", "nodev"]);
+        binds.push(Bind { source: placed.source, target: placed.target, options });
     }
     Ok(binds)
 }
 
 fn options_of(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-/// Where a secret or config is seen.
-fn target_of(name: &str, home: &str) -> Result<String, RuntimeError> {
-    let why = |why: &str| RuntimeError::spec("File.Name", format!("\"{name}\" {why}"));
-    if name.is_empty() || name.contains('\0') {
-        return Err(why("is no name of a file"));
-    }
-    let target = if name.starts_with('/') { name.to_owned() } else { format!("{home}{name}") };
-    if Path::new(&target).components().any(|part| part == std::path::Component::ParentDir) {
-        return Err(why("leads upwards"));
-    }
-    Ok(target)
-}
-
-fn put(path: &Path, bytes: &[u8], owner: (u32, u32), mode: u32) -> Result<(), RuntimeError> {
-    let write = || -> io::Result<()> {
-        fs::write(path, bytes)?;
-        std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1))?;
-        fs::set_permissions(path, Permissions::from_mode(mode & 0o7777))
-    };
-    write().map_err(RuntimeError::file("write", path))
 }
 
 fn hosts(container: &Container, hostname: &str) -> String {
@@ -182,23 +145,12 @@ fn resolv_conf(container: &Container) -> String {
 /// Unmounts and removes everything of a container.
 pub(super) fn remove(directory: &Directory) -> Result<(), RuntimeError> {
     for mounted in [directory.rootfs(), directory.files()] {
-        unmount(&mounted)?;
+        files::unmount(&mounted)?;
     }
     match fs::remove_dir_all(&directory.path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(RuntimeError::file("remove", &directory.path)(error))
         }
         _ => Ok(()),
-    }
-}
-
-/// Unmounts whatever is mounted on a path, however often.
-fn unmount(path: &PathBuf) -> Result<(), RuntimeError> {
-    loop {
-        match umount2(path, MntFlags::MNT_DETACH) {
-            Ok(()) => {}
-            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
-            Err(errno) => return Err(RuntimeError::file("unmount", path)(errno.into())),
-        }
     }
 }

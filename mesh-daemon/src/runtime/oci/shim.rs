@@ -69,7 +69,9 @@ impl Shim {
         // Whoever stops the daemon's process group does not mean us. Ours alone already: fine.
         let _ = nix::unistd::setsid();
         let mut ignored = SigSet::empty();
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE].map(|signal| ignored.add(signal));
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
+            ignored.add(signal);
+        }
         let system = |what| move |errno: nix::Error| RuntimeError::file(what, &self.directory.path)(errno.into());
         // Children start without this mask: std sees to it.
         ignored.thread_block().map_err(system("hold back signals of the shim of"))?;
