@@ -3,3 +3,4 @@
 
 mod bed;
 mod path;
+mod runtime;

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 use mesh_daemon::cli;
 use mesh_daemon::datapath::attach::TcMode;
 use mesh_daemon::datapath::{Pins, pins, reconcile, standalone};
+use mesh_daemon::runtime::oci::shim;
 use tracing_subscriber::EnvFilter;
 
 /// The node daemon of mesh.
@@ -39,6 +41,13 @@ enum Command {
         #[arg(long, conflicts_with = "desired")]
         remove: bool,
     },
+    /// Stand beside one container: meshd starts it.
+    #[command(hide = true)]
+    Shim {
+        /// The container's directory.
+        #[arg(long)]
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,6 +61,10 @@ fn main() -> ExitCode {
 }
 
 fn start(args: Args) -> Result<()> {
+    // There is one for each container: without the threads of a daemon.
+    if let Command::Shim { directory } = &args.command {
+        return Ok(shim::run(directory, Timestamp::now)?);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(run(args))
 }
@@ -63,6 +76,7 @@ async fn run(args: Args) -> Result<()> {
             Ok(standalone::run(file, pins, tc, seconds, status).await?)
         }
         Command::Datapath { desired: None, .. } => Ok(reconcile::remove(&pins).await?),
+        Command::Shim { .. } => Ok(()),
     }
 }
 

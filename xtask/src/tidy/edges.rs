@@ -20,9 +20,9 @@ const ALL: &str = "*";
 
 /// The table, from the top stratum down. Programs are named by their file.
 const TABLE: &[Edges] = &[
-    // `meshd datapath` runs the packet path alone, without a node around it; errors are shown as
-    // meshctl shows them.
-    edges("bin/meshd", &["node", "config", "datapath", "cli"]),
+    // `meshd datapath` runs the packet path alone, without a node around it; `meshd shim` stands beside a
+    // container; errors are shown as meshctl shows them.
+    edges("bin/meshd", &["node", "config", "datapath", "cli", "runtime"]),
     edges("bin/meshctl", &["cli"]),
     edges("node", &[ALL]),
     // meshctl asks the cluster by HTTP, and the kernel of its own node by the maps' one owner.

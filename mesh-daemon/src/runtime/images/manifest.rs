@@ -14,7 +14,7 @@ use super::digest::Digest;
 pub const LAYERS: usize = 110;
 
 /// This machine, as the image specification names it.
-pub const ARCHITECTURE: &str = match () {
+pub(super) const ARCHITECTURE: &str = match () {
     () if cfg!(target_arch = "x86_64") => "amd64",
     () if cfg!(target_arch = "aarch64") => "arm64",
     () => std::env::consts::ARCH,

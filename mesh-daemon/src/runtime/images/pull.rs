@@ -119,8 +119,8 @@ impl Registry {
                 (manifest, Some(top), parts)
             }
         };
-        let blobs = std::iter::once(parts.config()).chain(parts.layers());
-        let fetched = blobs.map(|blob| self.blob(content, reference, blob));
+        let blobs: Vec<Descriptor> = std::iter::once(parts.config()).chain(parts.layers()).cloned().collect();
+        let fetched = blobs.into_iter().map(|blob| self.blob(content, reference, blob));
         futures_util::stream::iter(fetched).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         Ok((manifest, index))
     }
@@ -140,9 +140,9 @@ impl Registry {
         &self,
         content: &Arc<Content>,
         reference: &Reference,
-        blob: &Descriptor,
+        blob: Descriptor,
     ) -> Result<(), ImageError> {
-        let digest = manifest::digest(blob)?;
+        let digest = manifest::digest(&blob)?;
         if content.has(&digest) {
             return Ok(());
         }
@@ -150,7 +150,7 @@ impl Registry {
         let (content, length) = (content.clone(), blob.size());
         let writing = blocking(move || write(&content, arriving, &digest, length));
         let fetching = async {
-            let fetched = self.fetch(reference, blob, pieces).await;
+            let fetched = self.fetch(reference, &blob, pieces).await;
             fetched.map_err(|source| self.failed(reference, source))
         };
         let (fetched, written) = tokio::join!(fetching, writing);

@@ -1,6 +1,6 @@
 //! The images of a node: content, names and unpacked layers, and what may go when room is needed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +16,7 @@ use super::layers::Layers;
 use super::manifest::{self, Image};
 use super::pull::{Credentials, Registry, blocking};
 use super::references::{self, Named, References};
+use crate::runtime::turns::Turns;
 
 /// Registries and users that a node knows at a time.
 const CLIENTS: usize = 64;
@@ -53,7 +54,7 @@ struct Inner {
     /// Whoever adds content that no name leads to yet holds it shared; whoever removes, alone.
     gate: Arc<RwLock<()>>,
     /// One at a time pulls an image, or unpacks a layer.
-    busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    busy: Turns,
     clients: Mutex<BTreeMap<(String, Credentials), Registry>>,
     clock: fn() -> Timestamp,
     used: Used,
@@ -91,7 +92,7 @@ impl ImageStore {
         let content = Arc::new(Content::open(&options.root)?);
         let layers = Layers::open(options.root.join("layers"))?;
         let references = Mutex::new(References::open(options.root.join("images.json"))?);
-        let (gate, busy, clients) = (Arc::default(), Mutex::default(), Mutex::default());
+        let (gate, busy, clients) = (Arc::default(), Turns::default(), Mutex::default());
         Ok(Self(Arc::new(Inner { options, content, layers, references, gate, busy, clients, clock, used })))
     }
 
@@ -129,8 +130,7 @@ impl ImageStore {
     /// is full. Nothing of a blob stays that is not whole.
     pub async fn pull(&self, hold: &Hold, reference: &str, who: &Credentials) -> Result<Image, ImageError> {
         let parsed = references::parse(reference)?;
-        let turn = self.turn(format!("pull {}", parsed.whole()));
-        let _turn = turn.lock().await;
+        let _turn = self.0.busy.take(format!("pull {}", parsed.whole())).await;
         // Whoever had the turn before may have brought it.
         if parsed.digest().is_some()
             && let Some(image) = self.find(hold, reference)?
@@ -191,8 +191,7 @@ impl ImageStore {
     /// A layer is damaged or leads out of itself, or the disk is full.
     pub async fn unpack(&self, _hold: &Hold, image: &Image) -> Result<(), ImageError> {
         for layer in &image.layers {
-            let turn = self.turn(format!("unpack {}", layer.chain));
-            let _turn = turn.lock().await;
+            let _turn = self.0.busy.take(format!("unpack {}", layer.chain)).await;
             if self.0.layers.has(layer) {
                 continue;
             }
@@ -321,13 +320,6 @@ impl ImageStore {
 
     fn references(&self) -> MutexGuard<'_, References> {
         self.0.references.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn turn(&self, what: String) -> Arc<tokio::sync::Mutex<()>> {
-        let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those nobody waits for are forgotten.
-        busy.retain(|_, turn| Arc::strong_count(turn) > 1);
-        busy.entry(what).or_default().clone()
     }
 }
 
