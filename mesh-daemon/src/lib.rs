@@ -2,6 +2,7 @@
 //!
 //! - [`model`]: what the system is, as plain data.
 //! - [`store`]: what the cluster agrees on.
+//! - [`cluster`]: how nodes find, trust and agree with each other.
 //! - [`cli`]: what a user types.
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.

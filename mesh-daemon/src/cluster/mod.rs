@@ -12,3 +12,6 @@ pub mod rpc;
 pub mod trust;
 
 pub use clock::Clock;
+//! - [`raft`]: managers keep the same log, and so the same store.
+
+pub mod raft;

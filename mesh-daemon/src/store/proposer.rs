@@ -42,6 +42,9 @@ pub enum ProposeError {
         /// How long we waited.
         waited_ms: u64,
     },
+    /// The leader was lost while it worked on this: it may or may not have happened.
+    #[error("the leader was lost while it worked on this: it may or may not have happened")]
+    Interrupted,
     /// This manager has stopped, for this reason.
     #[error("this manager has stopped: {reason}")]
     Stopped {
