@@ -1,7 +1,8 @@
-//! Tests on several nodes in memory: no kernel, no sockets, no time. A failing case is printed and kept
-//! by proptest, and runs first the next time.
+//! Tests on several nodes in one process.
 //!
-//! What there is of a cluster today is that nodes, each on its own, come to the same decisions. The
-//! simulation of managers will stand here too.
+//! `agreement`: nodes, each on its own, come to the same decisions; no sockets, no time. A failing case is
+//! printed and kept by proptest, and runs first the next time. `trust`: managers and nodes on real sockets of
+//! the loopback, on a wall clock that the test moves.
 
 mod agreement;
+mod trust;
