@@ -1,6 +1,6 @@
-//! Tests on several nodes in memory: no kernel, no sockets, no time. A failing case is printed and kept
-//! by proptest, and runs first the next time.
+//! Tests on several nodes in one process.
 //!
+<<<<<<< HEAD
 //! `agreement`: nodes, each on its own, come to the same decisions. `raft`: managers agree, whatever
 //! befalls them.
 
@@ -10,3 +10,11 @@ mod members;
 =======
 mod raft;
 >>>>>>> store
+=======
+//! `agreement`: nodes, each on its own, come to the same decisions; no sockets, no time. A failing case is
+//! printed and kept by proptest, and runs first the next time. `trust`: managers and nodes on real sockets of
+//! the loopback, on a wall clock that the test moves.
+
+mod agreement;
+mod trust;
+>>>>>>> trust

@@ -26,5 +26,6 @@ pub use tonic::async_trait;
 /// What crosses the wire; see `proto/mesh.proto`.
 mod proto {
     #![expect(unreachable_pub, reason = "generated code makes everything public")]
+    #![expect(clippy::allow_attributes_without_reason, reason = "generated code has its own exceptions")]
     tonic::include_proto!("mesh.v1");
 }

@@ -87,7 +87,10 @@ impl Refusal {
 
 impl From<tonic::Status> for Refusal {
     fn from(status: tonic::Status) -> Self {
-        let code = CODES.iter().find(|(_, grpc, _)| *grpc == status.code()).map_or(Code::Unknown, |(code, ..)| *code);
+        let said = CODES.iter().find(|(_, grpc, _)| *grpc == status.code()).map_or(Code::Unknown, |(code, ..)| *code);
+        // What came over the wire has no cause here: with one, this side lost the connection.
+        let lost = matches!(said, Code::Cancelled | Code::Unknown) && std::error::Error::source(&status).is_some();
+        let code = if lost { Code::Unavailable } else { said };
         // A status that the client's side made names only "transport error"; its causes say what happened.
         let mut text = status.message().to_owned();
         let mut cause = std::error::Error::source(&status);

@@ -50,8 +50,11 @@ fn a_file_cut_or_changed_anywhere_is_named_and_left_alone() {
             "node.pem" => files.load().map(drop),
             _ => files.load_roots().map(drop),
         };
-        let mut bad: Vec<_> = (0..whole.len()).map(|at| whole[..at].to_vec()).collect();
-        bad.extend((0..whole.len()).map(|at| {
+        // All of the checksum's line, and of the rest each seventh place.
+        let tail = whole.len() - 80;
+        let places = || (0..whole.len()).filter(|at| *at > tail || at % 7 == 0);
+        let mut bad: Vec<_> = places().map(|at| whole[..at].to_vec()).collect();
+        bad.extend(places().map(|at| {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             changed

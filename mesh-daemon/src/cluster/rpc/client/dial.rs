@@ -166,7 +166,10 @@ fn explain(error: &std::io::Error) -> String {
         _ => None,
     });
     match certificate {
-        Some(CertificateError::UnknownIssuer) => "x509: certificate signed by unknown authority".to_owned(),
+        // All roots have the same name, so a foreign one's certificate is first seen as badly signed.
+        Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "x509: certificate signed by unknown authority".to_owned()
+        }
         Some(
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
