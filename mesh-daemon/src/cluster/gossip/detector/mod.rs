@@ -4,7 +4,7 @@
 
 mod outcome;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +24,8 @@ use super::timing::Timing;
 use super::{KeyRingError, MAX_MEMBERS, Member, NodeKey, TOLD_DIRECTLY, sync};
 use outcome::Spread;
 
+/// How many forgotten nodes are kept out.
+const MAX_OUTCASTS: usize = 256;
 /// How many silent nodes are spoken to at once.
 const ANNOUNCED_TO: usize = 3;
 
@@ -141,6 +143,8 @@ pub struct Detector {
     board: Arc<Mutex<Board>>,
     chance: StdRng,
     known: HashMap<NodeKey, SocketAddr>,
+    /// Nodes that were forgotten; the first of too many is taken for a stranger again.
+    outcasts: VecDeque<NodeKey>,
     out: Vec<Transmit>,
     counters: Counters,
     heard_at: Duration,
@@ -191,6 +195,7 @@ impl Detector {
             board,
             chance,
             known: HashMap::new(),
+            outcasts: VecDeque::new(),
             out: Vec::new(),
             counters: Counters::default(),
             heard_at: Duration::ZERO,
@@ -243,6 +248,7 @@ impl Detector {
     /// once, the others are spoken to until they answer.
     pub fn introduce(&mut self, peers: &[Peer], now: Duration) {
         for peer in peers.iter().filter(|peer| peer.node != self.me.node) {
+            self.outcasts.retain(|outcast| *outcast != peer.node);
             if self.known.len() < MAX_MEMBERS || self.known.contains_key(&peer.node) {
                 self.known.insert(peer.node, peer.address);
             }
@@ -257,11 +263,17 @@ impl Detector {
         self.settle(now);
     }
 
-    /// Forgets a node that is no longer of the cluster.
+    /// Forgets a node that is no longer of the cluster, and does not hear it until it is introduced
+    /// again.
     pub fn forget(&mut self, node: NodeKey, now: Duration) {
         self.known.remove(&node);
+        if self.outcasts.len() == MAX_OUTCASTS {
+            self.outcasts.pop_front();
+        }
+        self.outcasts.push_back(node);
+        self.stale = true;
         if let Some(id) = self.identity_of(node) {
-            self.absorb(vec![Entry { id, incarnation: 0, state: Belief::Down }], Spread::AsRumour);
+            self.absorb(vec![Entry { id, incarnation: 0, state: Belief::Down }], Spread::Silently);
             let done = self.protocol.handle_timer(Timer::RemoveDown(id), &mut self.effects);
             self.count(done);
         }
@@ -361,7 +373,10 @@ impl Detector {
     }
 
     fn take_exchange(&mut self, message: &[u8], step: Exchange, now: Duration) -> Result<Option<Sync>, Rejected> {
-        let (_, text) = self.seal.open(message, now)?;
+        let (from, text) = self.seal.open(message, now)?;
+        if self.outcasts.contains(&from) {
+            return Err(Rejected::Outcast);
+        }
         let Some(Frame::Sync(sync)) = Frame::from_bytes(&text) else {
             return Err(Rejected::NotUnderstood);
         };
@@ -390,6 +405,9 @@ impl Detector {
 
     fn hear(&mut self, packet: &[u8], now: Duration) -> Result<(), Rejected> {
         let (from, text) = self.seal.open(packet, now)?;
+        if self.outcasts.contains(&from) {
+            return Err(Rejected::Outcast);
+        }
         let frame = Frame::from_bytes(&text).ok_or(Rejected::NotUnderstood)?;
         self.counters.received += 1;
         self.heard_at = now;
@@ -472,6 +490,7 @@ impl Detector {
                 }
                 if probes {
                     self.see_suspects();
+                    self.press_suspect();
                 }
             }
             Event::Announce => {
@@ -495,7 +514,7 @@ impl Detector {
     /// partition may be over.
     fn announce(&mut self) {
         let mut silent = self.known.clone();
-        for member in self.protocol.iter_membership_state() {
+        for member in self.others() {
             match member.state() {
                 foca::State::Down => silent.insert(member.id().node, member.id().address),
                 foca::State::Alive | foca::State::Suspect => silent.remove(&member.id().node),
@@ -521,6 +540,13 @@ impl Detector {
 
     fn entries(&self) -> Vec<Entry> {
         let me = Entry { id: *self.protocol.identity(), incarnation: 0, state: Belief::Alive };
-        self.protocol.iter_membership_state().map(Entry::from).chain([me]).collect()
+        self.others().map(Entry::from).chain([me]).collect()
+    }
+
+    /// All that the protocol knows but earlier selves of this node, and nodes that were forgotten: a
+    /// rumour of their death may come late.
+    fn others(&self) -> impl Iterator<Item = &foca::Member<Identity>> {
+        let other = |node: NodeKey| node != self.me.node && !self.outcasts.contains(&node);
+        self.protocol.iter_membership_state().filter(move |member| other(member.id().node))
     }
 }

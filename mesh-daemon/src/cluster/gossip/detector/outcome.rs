@@ -5,8 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foca::{OwnedNotification, Timer};
+use rand::RngExt as _;
+use rand::seq::IteratorRandom as _;
 
 use super::{Agenda, Belief, Detector, Entry, Event, Frame, Identity, Member, Members, TOLD_DIRECTLY, Transmit, lock};
+
+/// How many members ask a suspect to object in one period.
+const PRESSED_BY: u32 = 8;
 
 /// Whether what was learnt is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +131,7 @@ impl Detector {
             };
             (id.node, view)
         };
-        let members: Members = self.protocol.iter_membership_state().map(member).collect();
+        let members: Members = self.others().map(member).collect();
         if members != *self.members {
             self.members = Arc::new(members);
         }
@@ -138,6 +143,20 @@ impl Detector {
         }
         self.stale = false;
         self.drawn_at = told;
+    }
+
+    /// Asks one of the suspects to object. The protocol leaves that to rumour; but if the rumour
+    /// misses the suspect, and who began it changed its mind or died, the doubt would stay for ever.
+    /// All members together ask about as often whatever their number.
+    pub(super) fn press_suspect(&mut self) {
+        let members = u32::try_from(self.protocol.num_members()).unwrap_or(u32::MAX);
+        if self.suspects == 0 || !self.chance.random_ratio(PRESSED_BY.min(members), members.max(1)) {
+            return;
+        }
+        let suspects = self.protocol.iter_members().filter(|member| member.state() == foca::State::Suspect);
+        if let Some(entry) = suspects.map(Entry::from).choose(&mut self.chance) {
+            self.send(entry.id.address, &Frame::Accuse(entry));
+        }
     }
 
     /// Who is suspected is not announced by the protocol: it is looked up, as one number.
