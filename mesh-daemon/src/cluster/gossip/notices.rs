@@ -172,7 +172,8 @@ impl Notices {
     }
 
     pub(super) fn marks(&self) -> Vec<Mark> {
-        let mark = |(origin, said): (&NodeKey, &Said)| Mark { origin: *origin, life: said.life, complete: said.complete };
+        let mark =
+            |(origin, said): (&NodeKey, &Said)| Mark { origin: *origin, life: said.life, complete: said.complete };
         self.said.iter().map(mark).collect()
     }
 
@@ -277,7 +278,8 @@ impl Said {
 
     fn after(&self, origin: NodeKey, after: u32) -> Vec<Notice> {
         let notice = |number, fact| Notice { origin, life: self.life, number, fact };
-        let gone = self.gone.range(after.saturating_add(1)..).map(|(number, (task, _))| notice(*number, Fact::Gone(*task)));
+        let gone =
+            self.gone.range(after.saturating_add(1)..).map(|(number, (task, _))| notice(*number, Fact::Gone(*task)));
         let draining = self.draining.map(|(number, draining)| notice(number, Fact::Draining(draining)));
         let metadata = self.metadata.as_ref().map(|(number, bytes)| notice(*number, Fact::Metadata(bytes.to_vec())));
         gone.chain(draining).chain(metadata).filter(|notice| notice.number > after).collect()

@@ -159,6 +159,8 @@ pub struct Detector {
     /// The change of the notices that the views have.
     drawn_at: u64,
     suspects: u64,
+    /// The last doubt that was objected to: generation and incarnation.
+    objected_to: Option<(u64, u16)>,
 }
 
 impl Detector {
@@ -207,6 +209,7 @@ impl Detector {
             stale: false,
             drawn_at: 0,
             suspects: 0,
+            objected_to: None,
         })
     }
 
@@ -315,7 +318,7 @@ impl Detector {
     pub fn leave(&mut self, now: Duration) {
         let entry = Entry { id: *self.protocol.identity(), incarnation: 0, state: Belief::Down };
         if self.protocol.num_members() <= TOLD_DIRECTLY {
-            self.tell_all(&Frame::Dead(entry));
+            self.tell_all(&Frame::News(entry));
         }
         let left = self.protocol.leave_cluster(&mut self.effects);
         self.count(left);
@@ -419,14 +422,10 @@ impl Detector {
                     self.counters.accused += 1;
                     self.health.accused();
                     self.absorb(vec![entry], Spread::AsRumour);
-                    self.object(from);
+                    self.object(from, entry);
                 }
             }
-            Frame::Dead(entry) => {
-                if entry.state == Belief::Down {
-                    self.absorb(vec![entry], Spread::AsRumour);
-                }
-            }
+            Frame::News(entry) => self.absorb(vec![entry], Spread::AsRumour),
             Frame::Notice(notice) => {
                 // As if it had been heard as a rumour, so that it is passed on.
                 let bytes = notice.to_bytes().ok_or(Rejected::NotUnderstood)?;
@@ -455,7 +454,16 @@ impl Detector {
     }
 
     /// Answers an accuser at once: any packet says that this node lives, and in which incarnation.
-    fn object(&mut self, accuser: NodeKey) {
+    /// The accuser may be whom it does not reach; so all are told, once in an incarnation.
+    fn object(&mut self, accuser: NodeKey, accusation: Entry) {
+        let doubted = (accusation.id.generation, accusation.incarnation);
+        let news = self.objected_to.is_none_or(|before| before < doubted);
+        if let Some(incarnation) = accusation.incarnation.checked_add(1).filter(|_| news) {
+            self.objected_to = Some(doubted);
+            if self.protocol.num_members() <= TOLD_DIRECTLY {
+                self.tell_all(&Frame::News(Entry { incarnation, state: Belief::Alive, ..accusation }));
+            }
+        }
         if let Some(id) = self.identity_of(accuser) {
             let sent = self.protocol.announce(id, &mut self.effects);
             self.count(sent);

@@ -1,5 +1,6 @@
 //! What becomes of a step of the protocol: packets are sealed, timers set, views drawn.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use foca::{OwnedNotification, Timer};
 use rand::RngExt as _;
 use rand::seq::IteratorRandom as _;
 
-use super::{Agenda, Belief, Detector, Entry, Event, Frame, Identity, Member, Members, TOLD_DIRECTLY, Transmit, lock};
+use super::{
+    Agenda, Belief, Detector, Entry, Event, Frame, Identity, Member, Members, NodeKey, TOLD_DIRECTLY, Transmit, lock,
+};
 
 /// How many members ask a suspect to object in one period.
 const PRESSED_BY: u32 = 8;
@@ -39,7 +42,7 @@ impl Detector {
         match notification {
             // Where all are told, nobody waits for the rumour.
             OwnedNotification::MemberDown(id) if self.deciding && self.protocol.num_members() <= TOLD_DIRECTLY => {
-                self.tell_all(&Frame::Dead(Entry { id, incarnation: 0, state: Belief::Down }));
+                self.tell_all(&Frame::News(Entry { id, incarnation: 0, state: Belief::Down }));
             }
             OwnedNotification::Rejoin(_) => self.counters.rejoined += 1,
             OwnedNotification::MemberUp(_)
@@ -92,15 +95,19 @@ impl Detector {
     }
 
     pub(super) fn absorb(&mut self, entries: Vec<Entry>, spread: Spread) {
-        let room = super::MAX_MEMBERS.saturating_sub(self.protocol.iter_membership_state().len());
-        let known = |entry: &Entry| self.protocol.iter_membership_state().any(|member| member.id().node == entry.id.node);
-        let entries: Vec<_> = if entries.len() <= room {
-            entries
-        } else {
-            let (mut known, new): (Vec<_>, Vec<_>) = entries.into_iter().partition(known);
-            known.extend(new.into_iter().take(room));
-            known
+        // The protocol looks through all members for each entry: it is only asked what is news.
+        let known: HashMap<NodeKey, Entry> =
+            self.protocol.iter_membership_state().map(|member| (member.id().node, member.into())).collect();
+        let mut room = super::MAX_MEMBERS.saturating_sub(known.len());
+        let is_news = |entry: &Entry| match known.get(&entry.id.node) {
+            Some(before) => before != entry,
+            None => {
+                let fits = room > 0;
+                room -= usize::from(fits);
+                fits
+            }
         };
+        let entries: Vec<_> = entries.into_iter().filter(is_news).collect();
         let updates = entries.into_iter().map(foca::Member::from);
         let done = self.protocol.apply_many(updates, spread == Spread::AsRumour, &mut self.effects);
         self.count(done);
