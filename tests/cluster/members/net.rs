@@ -143,8 +143,10 @@ impl Net {
     /// Runs until the condition holds, and says how long that took; None if it took too long.
     pub(crate) fn run_until(&mut self, limit: Duration, mut holds: impl FnMut(&mut Self) -> bool) -> Option<Duration> {
         let start = self.now;
+        // To look at a large cluster takes longer than to run it.
+        let step = if self.nodes.len() > 100 { 100 * MS } else { 5 * MS };
         while self.now < start + limit {
-            self.run_for(5 * MS);
+            self.run_for(step);
             if holds(self) {
                 return Some(self.now - start);
             }
@@ -173,6 +175,35 @@ impl Net {
             let members = node.members();
             members.len() == count && members.values().all(|member| member.liveness == Liveness::Alive)
         })
+    }
+
+    /// Runs for this long; no running node may believe a running one dead.
+    pub(crate) fn never_down(&mut self, time: Duration, what: &str) {
+        let end = self.now + time;
+        while self.now < end {
+            self.run_for((20 * MS).min(end - self.now));
+            for node in self.running() {
+                let down = |(about, member): (&NodeKey, &mesh_daemon::cluster::gossip::Member)| {
+                    (member.liveness == Liveness::Down).then_some(*about)
+                };
+                let dead = self.nodes[node].members().iter().find_map(down);
+                assert_eq!(dead, None, "{what}: of {} nodes, {node} believes one dead", self.nodes.len());
+            }
+        }
+    }
+
+    /// The process of a node is killed, and started again.
+    pub(crate) fn restart(&mut self, node: usize, life: u64) {
+        let me = Me { node: key_of(node), life };
+        let fork = StdRng::from_rng(&mut self.chance);
+        let timing = Timing::default();
+        self.nodes[node] = Detector::new(me, address_of(node), timing, ring(&[1]), fork).unwrap();
+        self.ticks[node] = None;
+        self.settle(node);
+    }
+
+    pub(crate) fn total_sent(&self) -> u64 {
+        self.nodes.iter().map(|node| node.counters().sent).sum()
     }
 
     fn step(&mut self, end: Duration) -> bool {

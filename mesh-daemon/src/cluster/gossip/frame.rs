@@ -30,8 +30,8 @@ pub(super) enum Frame {
     Protocol(Vec<u8>),
     /// To a suspect: object, if you can.
     Accuse(Entry),
-    /// A member is dead: told at once to all, where they are few.
-    Dead(Entry),
+    /// A member is dead, or says that it is not: told at once to all, where they are few.
+    News(Entry),
     /// A notice, told at once to all, where they are few.
     Notice(Notice),
     /// What the sender knows, as one number.

@@ -112,6 +112,8 @@ pub enum Rejected {
     NotUnderstood,
     /// Its sender is one node too many.
     TooManyMembers,
+    /// Managers took its sender out of the cluster.
+    Outcast,
 }
 
 /// Who speaks here.

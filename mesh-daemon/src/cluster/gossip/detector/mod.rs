@@ -4,7 +4,7 @@
 
 mod outcome;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +24,8 @@ use super::timing::Timing;
 use super::{KeyRingError, MAX_MEMBERS, Member, NodeKey, TOLD_DIRECTLY, sync};
 use outcome::Spread;
 
+/// How many forgotten nodes are kept out.
+const MAX_OUTCASTS: usize = 256;
 /// How many silent nodes are spoken to at once.
 const ANNOUNCED_TO: usize = 3;
 
@@ -141,6 +143,8 @@ pub struct Detector {
     board: Arc<Mutex<Board>>,
     chance: StdRng,
     known: HashMap<NodeKey, SocketAddr>,
+    /// Nodes that were forgotten; the first of too many is taken for a stranger again.
+    outcasts: VecDeque<NodeKey>,
     out: Vec<Transmit>,
     counters: Counters,
     heard_at: Duration,
@@ -155,6 +159,8 @@ pub struct Detector {
     /// The change of the notices that the views have.
     drawn_at: u64,
     suspects: u64,
+    /// The last doubt that was objected to: generation and incarnation.
+    objected_to: Option<(u64, u16)>,
 }
 
 impl Detector {
@@ -191,6 +197,7 @@ impl Detector {
             board,
             chance,
             known: HashMap::new(),
+            outcasts: VecDeque::new(),
             out: Vec::new(),
             counters: Counters::default(),
             heard_at: Duration::ZERO,
@@ -202,6 +209,7 @@ impl Detector {
             stale: false,
             drawn_at: 0,
             suspects: 0,
+            objected_to: None,
         })
     }
 
@@ -243,6 +251,7 @@ impl Detector {
     /// once, the others are spoken to until they answer.
     pub fn introduce(&mut self, peers: &[Peer], now: Duration) {
         for peer in peers.iter().filter(|peer| peer.node != self.me.node) {
+            self.outcasts.retain(|outcast| *outcast != peer.node);
             if self.known.len() < MAX_MEMBERS || self.known.contains_key(&peer.node) {
                 self.known.insert(peer.node, peer.address);
             }
@@ -257,11 +266,17 @@ impl Detector {
         self.settle(now);
     }
 
-    /// Forgets a node that is no longer of the cluster.
+    /// Forgets a node that is no longer of the cluster, and does not hear it until it is introduced
+    /// again.
     pub fn forget(&mut self, node: NodeKey, now: Duration) {
         self.known.remove(&node);
+        if self.outcasts.len() == MAX_OUTCASTS {
+            self.outcasts.pop_front();
+        }
+        self.outcasts.push_back(node);
+        self.stale = true;
         if let Some(id) = self.identity_of(node) {
-            self.absorb(vec![Entry { id, incarnation: 0, state: Belief::Down }], Spread::AsRumour);
+            self.absorb(vec![Entry { id, incarnation: 0, state: Belief::Down }], Spread::Silently);
             let done = self.protocol.handle_timer(Timer::RemoveDown(id), &mut self.effects);
             self.count(done);
         }
@@ -303,7 +318,7 @@ impl Detector {
     pub fn leave(&mut self, now: Duration) {
         let entry = Entry { id: *self.protocol.identity(), incarnation: 0, state: Belief::Down };
         if self.protocol.num_members() <= TOLD_DIRECTLY {
-            self.tell_all(&Frame::Dead(entry));
+            self.tell_all(&Frame::News(entry));
         }
         let left = self.protocol.leave_cluster(&mut self.effects);
         self.count(left);
@@ -361,7 +376,10 @@ impl Detector {
     }
 
     fn take_exchange(&mut self, message: &[u8], step: Exchange, now: Duration) -> Result<Option<Sync>, Rejected> {
-        let (_, text) = self.seal.open(message, now)?;
+        let (from, text) = self.seal.open(message, now)?;
+        if self.outcasts.contains(&from) {
+            return Err(Rejected::Outcast);
+        }
         let Some(Frame::Sync(sync)) = Frame::from_bytes(&text) else {
             return Err(Rejected::NotUnderstood);
         };
@@ -390,6 +408,9 @@ impl Detector {
 
     fn hear(&mut self, packet: &[u8], now: Duration) -> Result<(), Rejected> {
         let (from, text) = self.seal.open(packet, now)?;
+        if self.outcasts.contains(&from) {
+            return Err(Rejected::Outcast);
+        }
         let frame = Frame::from_bytes(&text).ok_or(Rejected::NotUnderstood)?;
         self.counters.received += 1;
         self.heard_at = now;
@@ -401,14 +422,10 @@ impl Detector {
                     self.counters.accused += 1;
                     self.health.accused();
                     self.absorb(vec![entry], Spread::AsRumour);
-                    self.object(from);
+                    self.object(from, entry);
                 }
             }
-            Frame::Dead(entry) => {
-                if entry.state == Belief::Down {
-                    self.absorb(vec![entry], Spread::AsRumour);
-                }
-            }
+            Frame::News(entry) => self.absorb(vec![entry], Spread::AsRumour),
             Frame::Notice(notice) => {
                 // As if it had been heard as a rumour, so that it is passed on.
                 let bytes = notice.to_bytes().ok_or(Rejected::NotUnderstood)?;
@@ -437,7 +454,16 @@ impl Detector {
     }
 
     /// Answers an accuser at once: any packet says that this node lives, and in which incarnation.
-    fn object(&mut self, accuser: NodeKey) {
+    /// The accuser may be whom it does not reach; so all are told, once in an incarnation.
+    fn object(&mut self, accuser: NodeKey, accusation: Entry) {
+        let doubted = (accusation.id.generation, accusation.incarnation);
+        let news = self.objected_to.is_none_or(|before| before < doubted);
+        if let Some(incarnation) = accusation.incarnation.checked_add(1).filter(|_| news) {
+            self.objected_to = Some(doubted);
+            if self.protocol.num_members() <= TOLD_DIRECTLY {
+                self.tell_all(&Frame::News(Entry { incarnation, state: Belief::Alive, ..accusation }));
+            }
+        }
         if let Some(id) = self.identity_of(accuser) {
             let sent = self.protocol.announce(id, &mut self.effects);
             self.count(sent);
@@ -472,6 +498,7 @@ impl Detector {
                 }
                 if probes {
                     self.see_suspects();
+                    self.press_suspect();
                 }
             }
             Event::Announce => {
@@ -495,7 +522,7 @@ impl Detector {
     /// partition may be over.
     fn announce(&mut self) {
         let mut silent = self.known.clone();
-        for member in self.protocol.iter_membership_state() {
+        for member in self.others() {
             match member.state() {
                 foca::State::Down => silent.insert(member.id().node, member.id().address),
                 foca::State::Alive | foca::State::Suspect => silent.remove(&member.id().node),
@@ -521,6 +548,13 @@ impl Detector {
 
     fn entries(&self) -> Vec<Entry> {
         let me = Entry { id: *self.protocol.identity(), incarnation: 0, state: Belief::Alive };
-        self.protocol.iter_membership_state().map(Entry::from).chain([me]).collect()
+        self.others().map(Entry::from).chain([me]).collect()
+    }
+
+    /// All that the protocol knows but earlier selves of this node, and nodes that were forgotten: a
+    /// rumour of their death may come late.
+    fn others(&self) -> impl Iterator<Item = &foca::Member<Identity>> {
+        let other = |node: NodeKey| node != self.me.node && !self.outcasts.contains(&node);
+        self.protocol.iter_membership_state().filter(move |member| other(member.id().node))
     }
 }

@@ -1,12 +1,20 @@
 //! What becomes of a step of the protocol: packets are sealed, timers set, views drawn.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foca::{OwnedNotification, Timer};
+use rand::RngExt as _;
+use rand::seq::IteratorRandom as _;
 
-use super::{Agenda, Belief, Detector, Entry, Event, Frame, Identity, Member, Members, TOLD_DIRECTLY, Transmit, lock};
+use super::{
+    Agenda, Belief, Detector, Entry, Event, Frame, Identity, Member, Members, NodeKey, TOLD_DIRECTLY, Transmit, lock,
+};
+
+/// How many members ask a suspect to object in one period.
+const PRESSED_BY: u32 = 8;
 
 /// Whether what was learnt is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +42,7 @@ impl Detector {
         match notification {
             // Where all are told, nobody waits for the rumour.
             OwnedNotification::MemberDown(id) if self.deciding && self.protocol.num_members() <= TOLD_DIRECTLY => {
-                self.tell_all(&Frame::Dead(Entry { id, incarnation: 0, state: Belief::Down }));
+                self.tell_all(&Frame::News(Entry { id, incarnation: 0, state: Belief::Down }));
             }
             OwnedNotification::Rejoin(_) => self.counters.rejoined += 1,
             OwnedNotification::MemberUp(_)
@@ -87,6 +95,7 @@ impl Detector {
     }
 
     pub(super) fn absorb(&mut self, entries: Vec<Entry>, spread: Spread) {
+<<<<<<< HEAD
         let room = super::MAX_MEMBERS.saturating_sub(self.protocol.iter_membership_state().len());
         let known =
             |entry: &Entry| self.protocol.iter_membership_state().any(|member| member.id().node == entry.id.node);
@@ -96,7 +105,21 @@ impl Detector {
             let (mut known, new): (Vec<_>, Vec<_>) = entries.into_iter().partition(known);
             known.extend(new.into_iter().take(room));
             known
+=======
+        // The protocol looks through all members for each entry: it is only asked what is news.
+        let known: HashMap<NodeKey, Entry> =
+            self.protocol.iter_membership_state().map(|member| (member.id().node, member.into())).collect();
+        let mut room = super::MAX_MEMBERS.saturating_sub(known.len());
+        let is_news = |entry: &Entry| match known.get(&entry.id.node) {
+            Some(before) => before != entry,
+            None => {
+                let fits = room > 0;
+                room -= usize::from(fits);
+                fits
+            }
+>>>>>>> gossip
         };
+        let entries: Vec<_> = entries.into_iter().filter(is_news).collect();
         let updates = entries.into_iter().map(foca::Member::from);
         let done = self.protocol.apply_many(updates, spread == Spread::AsRumour, &mut self.effects);
         self.count(done);
@@ -127,7 +150,7 @@ impl Detector {
             };
             (id.node, view)
         };
-        let members: Members = self.protocol.iter_membership_state().map(member).collect();
+        let members: Members = self.others().map(member).collect();
         if members != *self.members {
             self.members = Arc::new(members);
         }
@@ -139,6 +162,20 @@ impl Detector {
         }
         self.stale = false;
         self.drawn_at = told;
+    }
+
+    /// Asks one of the suspects to object. The protocol leaves that to rumour; but if the rumour
+    /// misses the suspect, and who began it changed its mind or died, the doubt would stay for ever.
+    /// All members together ask about as often whatever their number.
+    pub(super) fn press_suspect(&mut self) {
+        let members = u32::try_from(self.protocol.num_members()).unwrap_or(u32::MAX);
+        if self.suspects == 0 || !self.chance.random_ratio(PRESSED_BY.min(members), members.max(1)) {
+            return;
+        }
+        let suspects = self.protocol.iter_members().filter(|member| member.state() == foca::State::Suspect);
+        if let Some(entry) = suspects.map(Entry::from).choose(&mut self.chance) {
+            self.send(entry.id.address, &Frame::Accuse(entry));
+        }
     }
 
     /// Who is suspected is not announced by the protocol: it is looked up, as one number.
