@@ -3,6 +3,10 @@
 //! - [`model`]: what the system is, as plain data.
 //! - [`store`]: what the cluster agrees on.
 //! - [`cluster`]: how nodes find, trust and agree with each other.
+//! - [`manager`]: what the leader decides.
+//! - [`agent`]: what a worker does.
+//! - [`runtime`]: how a task runs.
+//! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
 //! - [`cli`]: what a user types.
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.
@@ -13,4 +17,5 @@ pub mod cluster;
 pub mod datapath;
 pub mod manager;
 pub mod model;
+pub mod runtime;
 pub mod store;

@@ -163,7 +163,6 @@ fn balanced(service: &Reachable, network: NetworkId, is_first: bool) -> Service 
         ports: ports.filter_map(port).collect(),
         return_path: match service.labels.get(RETURN_LABEL).map(String::as_str) {
             Some("direct") => ReturnPath::Direct,
-            Some("auto") => ReturnPath::Auto,
             _ => ReturnPath::Tunnel,
         },
         balancing: match service.labels.get(BALANCING_LABEL).map(String::as_str) {

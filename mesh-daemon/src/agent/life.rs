@@ -235,7 +235,8 @@ impl Life {
         let failed = |error: crate::runtime::RuntimeError| End::State(TaskState::Failed, chain(&error), 0);
         let mut health = shared.runtime.health(&container).await.map_err(failed)?;
         loop {
-            match health.borrow_and_update().clone() {
+            let now = health.borrow_and_update().clone();
+            match now {
                 Health::None | Health::Healthy => return Ok(()),
                 Health::Unhealthy { output } => return Err(self.stop_unhealthy(&output).await),
                 Health::Starting => {}

@@ -19,6 +19,8 @@ pub struct PacketPathConfig {
     pub pins: Pins,
     /// How programs are put on tasks' links.
     pub tc: TcMode,
+    /// Seconds since 1970: when drains end.
+    pub clock: fn() -> u64,
 }
 
 /// The packet path of this node.
@@ -43,7 +45,7 @@ impl PacketPath {
             if let Some(desired) = now {
                 let done = match &mut datapath {
                     Some(datapath) => datapath.reconcile(&desired).await,
-                    None => match Datapath::start(self.config.pins.clone(), self.config.tc, &desired).await {
+                    None => match Datapath::start(self.config.pins.clone(), self.config.tc, self.config.clock, &desired).await {
                         Ok(started) => {
                             datapath = Some(started);
                             Ok(())

@@ -95,17 +95,6 @@ impl Detector {
     }
 
     pub(super) fn absorb(&mut self, entries: Vec<Entry>, spread: Spread) {
-<<<<<<< HEAD
-        let room = super::MAX_MEMBERS.saturating_sub(self.protocol.iter_membership_state().len());
-        let known =
-            |entry: &Entry| self.protocol.iter_membership_state().any(|member| member.id().node == entry.id.node);
-        let entries: Vec<_> = if entries.len() <= room {
-            entries
-        } else {
-            let (mut known, new): (Vec<_>, Vec<_>) = entries.into_iter().partition(known);
-            known.extend(new.into_iter().take(room));
-            known
-=======
         // The protocol looks through all members for each entry: it is only asked what is news.
         let known: HashMap<NodeKey, Entry> =
             self.protocol.iter_membership_state().map(|member| (member.id().node, member.into())).collect();
@@ -117,7 +106,6 @@ impl Detector {
                 room -= usize::from(fits);
                 fits
             }
->>>>>>> gossip
         };
         let entries: Vec<_> = entries.into_iter().filter(is_news).collect();
         let updates = entries.into_iter().map(foca::Member::from);
