@@ -1,9 +1,11 @@
 //! The code map of meshd, the node daemon of mesh, and of meshctl, its command line.
 //!
+//! - [`api`]: how users speak: the Docker Engine API.
 //! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
 //! - [`cli`]: what a user types.
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.
 
+pub mod api;
 pub mod cli;
 pub mod datapath;
