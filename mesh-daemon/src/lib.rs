@@ -3,6 +3,7 @@
 //! - [`api`]: how users speak: the Docker Engine API.
 //! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
 //! - [`model`]: what the system is, as plain data.
+//! - [`store`]: what the cluster agrees on.
 //! - [`cli`]: what a user types.
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.
@@ -11,3 +12,4 @@ pub mod api;
 pub mod cli;
 pub mod datapath;
 pub mod model;
+pub mod store;
