@@ -103,49 +103,24 @@ impl<'de> Deserialize<'de> for Ratio {
 
 /// Bytes as Go writes them: base64 with padding.
 pub mod base64 {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    use ::base64::Engine as _;
+    use ::base64::alphabet::STANDARD;
+    use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+    const ENGINE: GeneralPurpose = GeneralPurpose::new(
+        &STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
 
     /// Text of bytes.
+    #[must_use]
     pub fn encode(bytes: &[u8]) -> String {
-        let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-        for chunk in bytes.chunks(3) {
-            let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-            for at in 0..4 {
-                let six = (bits >> (18 - 6 * at)) & 63;
-                text.push(if at <= chunk.len() { char::from(ALPHABET[six as usize]) } else { '=' });
-            }
-        }
-        text
+        ENGINE.encode(bytes)
     }
 
     /// Bytes of text in the standard or the URL alphabet, with or without padding; None if it is neither.
+    #[must_use]
     pub fn decode(text: &str) -> Option<Vec<u8>> {
-        let text = text.trim_end_matches('=');
-        let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-        for chunk in text.as_bytes().chunks(4) {
-            let mut bits = 0u32;
-            for at in 0..4 {
-                let six = chunk.get(at).map_or(Some(0), |letter| six(*letter))?;
-                bits = bits << 6 | six;
-            }
-            match chunk.len() {
-                1 => return None,
-                have => bytes.extend(&bits.to_be_bytes()[1..have]),
-            }
-        }
-        Some(bytes)
-    }
-
-    fn six(letter: u8) -> Option<u32> {
-        let at = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        Some(u32::from(at))
+        ENGINE.decode(text.replace('-', "+").replace('_', "/")).ok()
     }
 }
