@@ -1,7 +1,7 @@
 //! Containers, images, volumes and plugins of this node, where no engine has them.
 
 use axum::Json;
-use axum::extract::Path;
+use axum::extract::{Path, RawPathParams};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ pub(super) async fn no_list() -> Json<Value> {
     Json(json!([]))
 }
 
-pub(super) async fn no_container(Path(name): Path<String>) -> Error {
-    Error::NoContainer(name)
+pub(super) async fn no_container(path: RawPathParams) -> Error {
+    Error::NoContainer(path.iter().next().map_or("", |(_, name)| name).to_owned())
 }
 
 /// `/images/NAME/json`: names have slashes.

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 
 use super::error::Error;
+use super::filters::Filters;
 use super::query::Params;
 use super::{Shared, convert, lookup, wire};
 use crate::model::node::Node;
@@ -35,7 +36,7 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wir
     let fits = |task: &Task| {
         filters.prefix("id", &task.id.to_string())
             && filters.prefix("name", &task.name())
-            && (filters.labels("label", &task.annotations.labels) || filters.labels("label", &task.service_labels))
+            && (filters.labels("label", &task.annotations.labels) || has_labels(&view, &filters, task))
             && (!filters.has("node") || nodes.iter().flatten().any(|node| task.node_id == Some(node.id)))
             && filters.any("desired-state", |state| task.desired_state.as_str() == state)
             && (up_to_date != Some(true) || is_up_to_date(&view, task))
@@ -56,6 +57,12 @@ pub(super) async fn inspect(State(api): Api, Path(name): Path<String>) -> Result
 
 pub(super) fn show(tables: &Tables, task: &Task) -> wire::Task {
     convert::task(task, |id| tables.networks().get(id).map(|network| convert::network(network)))
+}
+
+/// A task is found by the labels of its service too: those of now, or if that is gone, those of then.
+fn has_labels(tables: &Tables, filters: &Filters, task: &Task) -> bool {
+    let service = task.service_id.and_then(|id| tables.services().get(id));
+    filters.labels("label", service.map_or(&task.service_labels, |service| &service.spec.annotations.labels))
 }
 
 /// Whether a task was made from what its service asks for now.

@@ -16,7 +16,9 @@ use mesh_daemon::api::{
 use mesh_daemon::model::cluster::Cluster as ClusterObject;
 use mesh_daemon::model::id::{ClusterId, NetworkId, NodeId, TaskId};
 use mesh_daemon::model::network::{Network, NetworkSpec};
-use mesh_daemon::model::node::{Engine, ManagerStatus, Node, NodeDescription, NodeState, Reachability, Role};
+use mesh_daemon::model::node::{
+    Engine, ManagerStatus, Node, NodeDescription, NodeState, Plugin, Reachability, Role, TlsDescription,
+};
 use mesh_daemon::model::resources::{Platform, Resources};
 use mesh_daemon::store::{Local as Alone, Replica, Store};
 use rand::Rng as _;
@@ -95,9 +97,26 @@ fn description(hostname: &str) -> NodeDescription {
         hostname: hostname.to_owned(),
         platform: Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() },
         resources: Resources { nano_cpus: 2_000_000_000, memory_bytes: 25_276_510_208, generic: Vec::new() },
-        engine: Engine { version: env!("CARGO_PKG_VERSION").to_owned(), ..Engine::default() },
-        ..NodeDescription::default()
+        // As the recordings' nodes said.
+        engine: Engine { version: ENGINE.to_owned(), plugins: plugins(), ..Engine::default() },
+        tls: TlsDescription {
+            trust_root: "<PEM>".to_owned(),
+            cert_issuer_subject: "<KEY>".to_owned(),
+            cert_issuer_public_key: "<KEY>".to_owned(),
+        },
     }
+}
+
+/// The engine that the recordings were made with.
+const ENGINE: &str = "20.10.24+dfsg1";
+
+fn plugins() -> Vec<Plugin> {
+    let log = "awslogs fluentd gcplogs gelf journald json-file local logentries splunk syslog";
+    let network = "bridge host ipvlan macvlan null overlay";
+    let of = |kind: &'static str, names: &'static str| {
+        names.split(' ').map(move |name| Plugin { kind: kind.to_owned(), name: name.to_owned() })
+    };
+    of("Log", log).chain(of("Network", network)).chain(of("Volume", "local")).collect()
 }
 
 impl Cluster for FakeCluster {

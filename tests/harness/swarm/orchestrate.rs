@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mesh_daemon::model::cidr::Cidr;
 use mesh_daemon::model::id::{NodeId, TaskId};
 use mesh_daemon::model::network::{Network, Subnet, Vni};
-use mesh_daemon::model::node::{Availability, Node, NodeState};
+use mesh_daemon::model::node::{Availability, Node, NodeState, Role};
 use mesh_daemon::model::service::{Endpoint, PublishMode, Service, ServiceMode, UpdateState, UpdateStatus, Vip};
 use mesh_daemon::model::state::TaskState;
 use mesh_daemon::model::task::{ContainerStatus, NetworkAttachment, Task, TaskStatus};
@@ -33,10 +34,18 @@ pub(super) async fn run(cluster: Arc<FakeCluster>) {
             tokio::select! {
                 next = watch.next() => if next.is_none() { break },
                 _ = stores.changed() => break,
+                // Updates end after a while.
+                () = tokio::time::sleep(TICK) => {}
             }
         }
     }
 }
+
+/// How often what only time changes is looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long an update takes: as long as the real one's monitor, and then some.
+const UPDATE: SignedDuration = SignedDuration::from_secs(7);
 
 /// Does all that is to be done now.
 ///
@@ -46,6 +55,7 @@ pub async fn settle(store: &Store) -> Result<(), Error> {
     store
         .update(|tx| {
             networks(tx)?;
+            roles(tx)?;
             let services: Vec<_> = tx.services().iter().cloned().collect();
             for service in services {
                 self::service(tx, Service::clone(&service))?;
@@ -73,6 +83,17 @@ fn networks(tx: &mut Tx) -> Result<(), Error> {
     Ok(())
 }
 
+/// Nodes become what they should be.
+fn roles(tx: &mut Tx) -> Result<(), Error> {
+    let wrong: Vec<_> = tx.nodes().iter().filter(|node| node.role != node.spec.role).map(|node| node.id).collect();
+    wrong.into_iter().try_for_each(|id| {
+        tx.modify::<Node>(id, |node| {
+            node.role = node.spec.role;
+            node.manager = node.manager.take().filter(|_| node.role == Role::Manager);
+        })
+    })
+}
+
 fn host(subnet: Cidr, number: u32) -> IpAddr {
     match subnet.address {
         IpAddr::V4(v4) => IpAddr::V4((u32::from(v4) + number).into()),
@@ -83,22 +104,34 @@ fn host(subnet: Cidr, number: u32) -> IpAddr {
 fn service(tx: &mut Tx, mut service: Service) -> Result<(), Error> {
     let mut changed = allocate(tx, &mut service);
     changed |= tasks(tx, &service)?;
-    let state = service.update_status.as_ref().map(|status| status.state);
-    let ended = match state {
-        Some(UpdateState::RollbackStarted) => Some((UpdateState::RollbackCompleted, "rollback completed")),
-        Some(UpdateState::Updating) => Some((UpdateState::Completed, "update completed")),
-        None if changed && service.previous_spec.is_some() => Some((UpdateState::Completed, "update completed")),
-        _ => None,
-    };
-    if let Some((state, message)) = ended {
-        let now = Timestamp::now();
-        let started_at = service.update_status.as_ref().and_then(|status| status.started_at).or(Some(now));
-        let message = message.to_owned();
-        service.update_status = Some(UpdateStatus { state, started_at, completed_at: Some(now), message });
-        changed = true;
-    }
+    changed |= go_on(&mut service, changed);
     let there = tx.services().get(service.id).is_some_and(|there| **there == service);
     if changed && !there { tx.update(service) } else { Ok(()) }
+}
+
+/// An update begins with the first task that is replaced, and ends after [`UPDATE`].
+fn go_on(service: &mut Service, replaced: bool) -> bool {
+    let now = Timestamp::now();
+    let Some(status) = &mut service.update_status else {
+        let begins = replaced && service.previous_spec.is_some();
+        let state = UpdateState::Updating;
+        let message = "update in progress".to_owned();
+        service.update_status =
+            begins.then_some(UpdateStatus { state, started_at: Some(now), completed_at: None, message });
+        return begins;
+    };
+    let (state, message) = match status.state {
+        UpdateState::RollbackStarted => (UpdateState::RollbackCompleted, "rollback completed"),
+        UpdateState::Updating => (UpdateState::Completed, "update completed"),
+        _ => return false,
+    };
+    if status.started_at.is_some_and(|at| now.duration_since(at) < UPDATE) {
+        return false;
+    }
+    status.state = state;
+    status.completed_at = Some(now);
+    message.clone_into(&mut status.message);
+    true
 }
 
 /// Ports as asked for, a VIP in each network; whether anything was given.
@@ -191,6 +224,7 @@ fn run_task(tx: &Tx, service: &Service, slot: u64, node: Option<NodeId>) -> Task
     task.slot = slot;
     task.node_id = node;
     task.spec_version = service.spec_version;
+    task.service_labels.clone_from(&service.spec.annotations.labels);
     task.service_name.clone_from(&service.spec.annotations.name);
     task.job_iteration = service.job_status.map(|job| job.iteration);
     let host_ports = service.spec.endpoint.ports.iter().filter(|port| port.publish_mode == PublishMode::Host);

@@ -96,6 +96,15 @@ fn normalise(mut spec: wire::ServiceSpec) -> wire::ServiceSpec {
     {
         container.isolation = "default".to_owned();
     }
+    let mode = &mut spec.mode;
+    let is_set = mode.global.is_some() || mode.replicated_job.is_some() || mode.global_job.is_some();
+    if !is_set {
+        mode.replicated.get_or_insert_with(wire::Replicated::default).replicas.get_or_insert(1);
+    }
+    if let Some(job) = &mut mode.replicated_job {
+        let concurrent = *job.max_concurrent.get_or_insert(1);
+        job.total_completions.get_or_insert(concurrent);
+    }
     // The runtime is the task's in the model, and put back when a service is shown.
     if spec.task_template.runtime == "container" {
         spec.task_template.runtime.clear();
