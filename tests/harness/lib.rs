@@ -16,6 +16,7 @@ pub mod process;
 mod registry;
 pub mod run;
 pub mod servers;
+pub mod swarm;
 pub mod topology;
 mod vlan;
 

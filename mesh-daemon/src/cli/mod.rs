@@ -1,23 +1,63 @@
 //! What a user types: `meshctl`, one file per noun.
+//!
+//! Words, columns and exit codes are the docker CLI's. The cluster is asked by HTTP, over the socket that
+//! `DOCKER_HOST` names; the kernel of this node through the maps' one owner.
 
+mod client;
+mod each;
+mod info;
+mod listing;
 mod maps;
+mod node;
+mod objects;
+mod pairs;
+mod service;
+mod swarm;
 mod table;
+mod task;
+mod units;
+mod words;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use client::Client;
+
 /// The command line of mesh.
 #[derive(Parser)]
 #[command(name = "meshctl", version)]
 struct Args {
+    /// The node to ask: unix://PATH or tcp://ADDRESS:PORT.
+    #[arg(short = 'H', long, env = "DOCKER_HOST", default_value = client::DEFAULT_HOST, global = true)]
+    host: String,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make, join, set and leave a swarm.
+    #[command(subcommand)]
+    Swarm(swarm::Command),
+    /// The machines of a swarm.
+    #[command(subcommand)]
+    Node(node::Command),
+    /// What should run.
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Overlay networks.
+    #[command(subcommand)]
+    Network(objects::NetworkCommand),
+    /// Files of tasks that nobody else sees.
+    #[command(subcommand)]
+    Secret(objects::PayloadCommand),
+    /// Files of tasks.
+    #[command(subcommand)]
+    Config(objects::PayloadCommand),
+    /// What this node is.
+    Info(info::Args),
     /// Look into the kernel's maps.
     Maps(maps::Args),
 }
@@ -27,6 +67,11 @@ enum Command {
 pub fn exit(program: &str, result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // In the docker CLI's words, which scripts match on.
+        Err(error) if each::is_bare(&error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("{program}: {error:#}");
             ExitCode::FAILURE
@@ -39,7 +84,16 @@ pub fn exit(program: &str, result: Result<()>) -> ExitCode {
 /// # Errors
 /// What the command could not do.
 pub fn main() -> Result<()> {
-    match Args::parse().command {
+    let args = Args::parse();
+    let client = || Client::new(&args.host);
+    match args.command {
+        Command::Swarm(command) => swarm::run(&client()?, command),
+        Command::Node(command) => node::run(&client()?, command),
+        Command::Service(command) => service::run(&client()?, command),
+        Command::Network(command) => objects::network(&client()?, command),
+        Command::Secret(command) => objects::secret(&client()?, command),
+        Command::Config(command) => objects::config(&client()?, command),
+        Command::Info(args) => info::run(&client()?, &args),
         Command::Maps(args) => maps::run(args),
     }
 }

@@ -1,0 +1,136 @@
+//! The unmodified docker CLI against our router: what it prints and how it exits is compared with what
+//! it printed before the real Swarm, command by command.
+//!
+//! `tests/cli/recordings/cases.json` has the commands as recorded: docker 28.2.2, dockerd 20.10.24. Here
+//! a [`Served`] swarm in memory stands for the cluster. Each difference is in [`explained`], with its
+//! reason; another one fails, and so does a reason without a difference. The page
+//! docs/reference/docker-api.md is made of the outcome.
+
+mod explained;
+mod normalise;
+mod page;
+mod session;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use std::io::Write as _;
+
+use harness::swarm::Served;
+use serde_json::Value;
+
+use normalise::normalise;
+
+/// A command as it was recorded.
+#[derive(Clone)]
+struct Case {
+    argv: Vec<String>,
+    stdin: Option<String>,
+    outcome: Outcome,
+}
+
+/// What a command left.
+#[derive(Clone, Debug, PartialEq)]
+struct Outcome {
+    code: i64,
+    out: String,
+    err: String,
+}
+
+fn recorded() -> BTreeMap<String, Case> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/cli/recordings/cases.json");
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let read = |case: Value| {
+        let outcome = Outcome { code: case["rc"].as_i64().unwrap(), out: text(&case["out"]), err: text(&case["err"]) };
+        let argv = case["argv"].as_array().unwrap().iter().map(text).collect();
+        (text(&case["name"]), Case { argv, stdin: case["stdin"].as_str().map(str::to_owned), outcome })
+    };
+    cases.into_iter().map(read).collect()
+}
+
+/// Runs docker in a folder against a served swarm.
+fn docker(served: &Served, folder: &Path, argv: &[String], stdin: Option<&str>) -> Outcome {
+    // Some wait for what never comes if an answer is wrong.
+    let mut child = Command::new("timeout")
+        .args(["40", "docker"])
+        .args(argv)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder)
+        .env("DOCKER_HOST", format!("unix://{}", served.socket.display()))
+        .env("DOCKER_API_VERSION", "1.41")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // It may have ended without reading.
+    let _ = input.write_all(stdin.unwrap_or_default().as_bytes());
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Outcome { code: output.status.code().map_or(-1, i64::from), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// An outcome as it is compared.
+fn comparable(name: &str, outcome: &Outcome) -> Outcome {
+    let mut lines: Vec<_> = outcome.out.lines().map(str::to_owned).collect();
+    // The CLI takes networks and services from a Go map, in any order.
+    if name.starts_with("stack-") {
+        lines.sort_by_key(|line| {
+            ["Creating", "Updating", "Removing"].iter().any(|act| line.starts_with(act)).then(|| line.clone())
+        });
+    }
+    let mut out = lines.join("\n");
+    // Which node a task went to is the scheduler's, and chance.
+    if name.contains("-ps") {
+        for node in ["node1", "node2", "node3", "node4"] {
+            out = out.replace(node, "NODE");
+        }
+    }
+    Outcome { code: outcome.code, out: normalise(&out), err: normalise(&outcome.err) }
+}
+
+#[test]
+fn the_docker_cli_sees_what_it_saw_before_the_real_swarm() {
+    if Command::new("docker").arg("--version").output().is_err() {
+        assert!(std::env::var_os("MESH_CI").is_none(), "there is no docker CLI on this machine, and MESH_CI is set");
+        return;
+    }
+    let cases = recorded();
+    let mut compared = session::run(&cases);
+    let mut wrong = Vec::new();
+    for (name, (recorded, ours)) in &mut compared {
+        let reason = explained::reason(name);
+        match (comparable(name, recorded) == comparable(name, ours), reason) {
+            (true, None) | (false, Some(_)) => {}
+            (true, Some(reason)) => wrong.push(format!("{name}: is the same, yet explained: {reason}")),
+            (false, None) => {
+                let (theirs, ours) = (comparable(name, recorded), comparable(name, ours));
+                wrong.push(format!(
+                    "{name}: recorded {}, is {}\n--- out\n{}--- err\n{}",
+                    theirs.code,
+                    ours.code,
+                    difference(&theirs.out, &ours.out),
+                    difference(&theirs.err, &ours.err)
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), compared.len(), wrong.join("\n"));
+    page::check(&compared.keys().cloned().collect::<Vec<_>>());
+}
+
+/// The lines that only one has.
+fn difference(recorded: &str, ours: &str) -> String {
+    let (a, b): (Vec<_>, Vec<_>) = (recorded.lines().collect(), ours.lines().collect());
+    let only = |sign: &str, one: &[&str], other: &[&str]| {
+        one.iter().filter(|line| !other.contains(line)).map(|line| format!("{sign} {line}\n")).collect::<String>()
+    };
+    let lines = only("-", &a, &b) + &only("+", &b, &a);
+    if lines.is_empty() && a != b { "(other order)\n".to_owned() } else { lines }
+}
