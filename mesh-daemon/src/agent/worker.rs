@@ -79,8 +79,4 @@ impl Worker {
         }
     }
 
-    /// Ends this daemon's part: containers go on.
-    pub(super) fn stop(&mut self) {
-        self.running.abort_all();
-    }
 }

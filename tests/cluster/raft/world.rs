@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mesh_daemon::cluster::raft::{Cipher, Disk, KEY_BYTES, Member, Raft, RaftId, Status, Timing, backup};
+use mesh_daemon::cluster::ca::{Cipher, DataKey};
+use mesh_daemon::cluster::raft::{Disk, Member, Raft, RaftId, Status, Timing, backup};
 use mesh_daemon::model::id::{ConfigId, NodeId, ServiceId};
 use mesh_daemon::model::meta::Annotations;
 use mesh_daemon::model::payload::{Config, PayloadSpec};
@@ -54,8 +55,8 @@ pub(super) fn name(id: RaftId) -> PathBuf {
     format!("/var/lib/mesh/{id}/raft.redb").into()
 }
 
-pub(super) fn cipher() -> Cipher {
-    Cipher::new(&[7; KEY_BYTES]).unwrap()
+pub(super) fn cipher() -> Arc<Cipher> {
+    Arc::new(Cipher::new(vec![DataKey::from_bytes([7; 32])]).unwrap())
 }
 
 impl World {

@@ -12,7 +12,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::cipher::Cipher;
+use crate::cluster::ca::Cipher;
 use crate::store::Pending;
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -93,7 +93,7 @@ pub struct Disk {
 /// The file itself: every call may block.
 pub(super) struct File {
     database: Database,
-    cipher: Cipher,
+    cipher: Arc<Cipher>,
     path: PathBuf,
     failure: Mutex<Option<String>>,
 }
@@ -104,7 +104,7 @@ impl Disk {
     /// # Errors
     ///
     /// If it cannot be opened, or is damaged, or was encrypted under another key.
-    pub fn open(path: &Path, cipher: Cipher) -> Result<Self, DiskError> {
+    pub fn open(path: &Path, cipher: Arc<Cipher>) -> Result<Self, DiskError> {
         let open = || builder().create(path);
         Self::with(open, path, cipher, Arc::new(Threads))
     }
@@ -117,7 +117,7 @@ impl Disk {
     pub fn simulated(
         backend: impl StorageBackend,
         name: &Path,
-        cipher: Cipher,
+        cipher: Arc<Cipher>,
         work: Arc<dyn Work>,
     ) -> Result<Self, DiskError> {
         Self::with(|| builder().create_with_backend(backend), name, cipher, work)
@@ -126,7 +126,7 @@ impl Disk {
     fn with(
         open: impl FnOnce() -> Result<Database, redb::DatabaseError>,
         path: &Path,
-        cipher: Cipher,
+        cipher: Arc<Cipher>,
         work: Arc<dyn Work>,
     ) -> Result<Self, DiskError> {
         let path = path.to_owned();

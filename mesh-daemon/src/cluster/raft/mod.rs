@@ -1,7 +1,7 @@
 //! Managers agree: one log of transactions, the same on all, carried out in the same order.
 //!
 //! openraft decides who leads and what is in the log; this module gives it a file ([`Disk`], encrypted
-//! under a [`Cipher`]), a wire ([`Transport`]) and a state machine (the store's replica), and hides it: no
+//! under a [`Cipher`](super::ca::Cipher)), a wire ([`Transport`]) and a state machine (the store's replica), and hides it: no
 //! other module knows that it is there.
 //!
 //! The life of a manager:
@@ -25,7 +25,6 @@
 //!
 //! [`backup`], [`restore`] and [`force_new_cluster`] work on what one manager has.
 
-mod cipher;
 mod disk;
 mod epoch;
 mod log;
@@ -42,7 +41,6 @@ mod transport;
 mod types;
 mod wire;
 
-pub use cipher::{Cipher, Damaged, KEY_BYTES, SealFailed};
 pub use disk::{Disk, DiskError, Threads, Work};
 pub use members::MemberError;
 pub use peer::{Raft, StartError, Status, StatusWatch, Timing};

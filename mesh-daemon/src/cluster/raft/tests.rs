@@ -13,13 +13,14 @@ use super::log::Log;
 use super::machine::Machine;
 use super::types::{Command, Entry, LogId, Types};
 use super::*;
+use crate::cluster::ca::{Cipher, DataKey};
 use crate::model::id::ServiceId;
 use crate::model::meta::Annotations;
 use crate::model::service::{Service, ServiceSpec};
 use crate::store::{AnyObject, Change, Proposal, Replica};
 
-fn cipher(key: u8) -> Cipher {
-    Cipher::new(&[key; KEY_BYTES]).unwrap()
+fn cipher(key: u8) -> Arc<Cipher> {
+    Arc::new(Cipher::new(vec![DataKey::from_bytes([key; 32])]).unwrap())
 }
 
 struct Builder;
