@@ -43,8 +43,8 @@ use crate::runtime::{Runtime, RuntimeError};
 use crate::store::Clock;
 
 pub use self::packets::{PacketPath, PacketPathConfig};
-pub use self::picture::PictureError;
-pub use self::session::Managers;
+pub use self::picture::{PictureError, load as picture_at};
+pub use self::session::{Managers, Way};
 
 /// So many things that the session says wait to be taken in.
 const TOLD_QUEUE: usize = 256;

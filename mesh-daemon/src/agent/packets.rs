@@ -45,13 +45,17 @@ impl PacketPath {
             if let Some(desired) = now {
                 let done = match &mut datapath {
                     Some(datapath) => datapath.reconcile(&desired).await,
-                    None => match Datapath::start(self.config.pins.clone(), self.config.tc, self.config.clock, &desired).await {
-                        Ok(started) => {
-                            datapath = Some(started);
-                            Ok(())
+                    None => {
+                        match Datapath::start(self.config.pins.clone(), self.config.tc, self.config.clock, &desired)
+                            .await
+                        {
+                            Ok(started) => {
+                                datapath = Some(started);
+                                Ok(())
+                            }
+                            Err(error) => Err(error),
                         }
-                        Err(error) => Err(error),
-                    },
+                    }
                 };
                 match done {
                     Ok(()) => {

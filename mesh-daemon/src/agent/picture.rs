@@ -35,7 +35,11 @@ fn file(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Pictu
 }
 
 /// What was kept; nothing if nothing was.
-pub(super) fn load(path: &Path) -> Result<Picture, PictureError> {
+///
+/// # Errors
+///
+/// If the file cannot be read, or is damaged.
+pub fn load(path: &Path) -> Result<Picture, PictureError> {
     match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Picture::default()),
         Err(error) => Err(file("read", path)(error)),

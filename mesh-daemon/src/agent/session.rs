@@ -11,6 +11,7 @@ use super::life::chain;
 use super::outbox::Outbox;
 use crate::cluster::rpc::{Downward, Hello, Link, Reach, Refusal, Upward};
 use crate::model::assignment::{Announcement, Batch};
+use crate::model::id::NodeId;
 
 /// So many statuses go in one report.
 const REPORT: usize = 1000;
@@ -21,10 +22,19 @@ const TAKE: Duration = Duration::from_secs(3);
 /// So much waits to go up.
 const UPWARD_QUEUE: usize = 64;
 
+/// A manager to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// Its node, if it is known: then nobody else is spoken with there.
+    pub node: Option<NodeId>,
+    /// Host and port.
+    pub address: String,
+}
+
 /// Finds ways to managers.
 pub trait Managers: Send + Sync {
     /// The managers that are known, the likeliest leader first.
-    fn known(&self) -> Vec<Reach>;
+    fn known(&self) -> Vec<Way>;
 
     /// These are the managers now.
     fn learn(&self, managers: Vec<Reach>);
@@ -34,7 +44,7 @@ pub trait Managers: Send + Sync {
     /// # Errors
     ///
     /// If it cannot be made.
-    fn link(&self, to: &Reach) -> Result<Link, Refusal>;
+    fn link(&self, to: &Way) -> Result<Link, Refusal>;
 }
 
 /// What the session tells the rest of the agent.
@@ -99,7 +109,7 @@ impl Session {
         }
     }
 
-    async fn once(&mut self, manager: &Reach) -> Result<(), Refusal> {
+    async fn once(&mut self, manager: &Way) -> Result<(), Refusal> {
         let link = self.managers.link(manager)?;
         let (up, sent) = mpsc::channel(UPWARD_QUEUE);
         let description = json(&*self.announcement.borrow_and_update());

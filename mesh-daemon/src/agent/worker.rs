@@ -78,5 +78,4 @@ impl Worker {
             None => std::future::pending().await,
         }
     }
-
 }

@@ -3,14 +3,19 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
+use mesh_daemon::agent::PacketPathConfig;
 use mesh_daemon::cli;
 use mesh_daemon::datapath::attach::TcMode;
 use mesh_daemon::datapath::{Pins, pins, reconcile, standalone};
+use mesh_daemon::node;
 use mesh_daemon::runtime::oci::shim;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// The node daemon of mesh.
@@ -26,6 +31,24 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a node: in no swarm at first; the docker CLI or meshctl makes or joins one by the socket.
+    Node {
+        /// Where everything is kept that must outlive the daemon.
+        #[arg(long, env = "MESH_ROOT", default_value = "/var/lib/mesh")]
+        root: PathBuf,
+        /// Where everything is kept that goes with a restart of the machine.
+        #[arg(long, env = "MESH_RUN", default_value = "/run/mesh")]
+        run: PathBuf,
+        /// The socket of the Docker API; docker.sock in the folder of --run, if left out.
+        #[arg(long, env = "MESH_SOCKET")]
+        socket: Option<PathBuf>,
+        /// The OCI runtime that starts containers; runc, crun or youki, the first that is installed, if left out.
+        #[arg(long)]
+        oci_runtime: Option<PathBuf>,
+        /// How TC programs are attached.
+        #[arg(long, value_enum, default_value_t)]
+        tc: TcMode,
+    },
     /// Run the packet path alone, without a cluster.
     Datapath {
         /// The desired state, a TOML file; read again when it changes.
@@ -76,12 +99,39 @@ async fn run(args: Args) -> Result<()> {
             Ok(standalone::run(file, pins, tc, seconds, status).await?)
         }
         Command::Datapath { desired: None, .. } => Ok(reconcile::remove(&pins).await?),
+        Command::Node { root, run, socket, oci_runtime, tc } => {
+            let config = node::Config {
+                socket: socket.unwrap_or_else(|| run.join("docker.sock")),
+                runtime: node::RuntimeChoice { program: oci_runtime, state: Some(run.join("oci")) },
+                packets: PacketPathConfig { pins, tc, clock: seconds },
+                root,
+                run,
+                clock: wall,
+            };
+            let stop = CancellationToken::new();
+            let mut terminate = signal(SignalKind::terminate()).context("wait for signals")?;
+            let mut interrupt = signal(SignalKind::interrupt()).context("wait for signals")?;
+            let running = node::run(config, stop.clone());
+            tokio::pin!(running);
+            loop {
+                tokio::select! {
+                    ended = &mut running => return Ok(ended?),
+                    _ = terminate.recv() => stop.cancel(),
+                    _ = interrupt.recv() => stop.cancel(),
+                }
+            }
+        }
         Command::Shim { .. } => Ok(()),
     }
 }
 
 /// The time, in seconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "the one clock of the process, which it hands to its parts")]
 fn seconds() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    wall().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The time.
+#[expect(clippy::disallowed_methods, reason = "the one clock of the process, which it hands to its parts")]
+fn wall() -> SystemTime {
+    SystemTime::now()
 }

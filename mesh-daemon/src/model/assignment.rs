@@ -115,6 +115,8 @@ pub struct OwnNode {
     pub availability: Availability,
     /// The UDP port of tunnels.
     pub data_path_port: u16,
+    /// Its number among managers, once it is to be one.
+    pub raft_id: Option<u64>,
     /// Whether managers that restart wait for an unlock key.
     pub locks: bool,
 }

@@ -1,6 +1,5 @@
 //! A node: a machine of the cluster, what its user wants of it, and what was seen of it.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
@@ -226,9 +225,9 @@ pub struct Node {
     /// What its membership agent is reached at.
     #[serde(default)]
     pub gossip_addr: Option<SocketAddr>,
-    /// What else it announces, by name: for the parts that read it.
+    /// Where other managers will find it, should it be one.
     #[serde(default)]
-    pub features: BTreeMap<String, String>,
+    pub listens: Option<SocketAddr>,
 }
 
 impl Node {
@@ -247,7 +246,7 @@ impl Node {
             vteps: Vec::new(),
             addresses: Vec::new(),
             gossip_addr: None,
-            features: BTreeMap::new(),
+            listens: None,
         }
     }
 

@@ -317,6 +317,7 @@ impl Inner {
             node.vteps.clone_from(&announcement.vteps);
             node.addresses.clone_from(&announcement.addresses);
             node.gossip_addr = announcement.gossip;
+            node.listens = announcement.listens;
             if node.status.state != NodeState::Ready {
                 node.status.state = NodeState::Ready;
                 node.status.message.clear();

@@ -133,6 +133,7 @@ impl Session {
                 annotations: node.spec.annotations.clone(),
                 availability: node.spec.availability,
                 data_path_port: cluster.data_path_port,
+                raft_id: node.manager.as_ref().map(|manager| manager.raft_id),
                 locks: cluster.spec.encryption.auto_lock_managers,
             });
             if self.own.as_ref() != Some(&own) {

@@ -1,0 +1,111 @@
+//! The node, as the Docker API sees it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Base, RELAY_WAIT, logs, runtime};
+use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, RuntimeFacts, wire};
+use crate::manager::dispatcher::Dispatcher;
+use crate::model::id::{NodeId, TaskId};
+use crate::store::Store;
+
+/// What the API asks the node to do.
+pub(super) enum Command {
+    Init(Init, oneshot::Sender<Result<NodeId, Error>>),
+    Join(Join, oneshot::Sender<Result<(), Error>>),
+    Leave(oneshot::Sender<Result<(), Error>>),
+    Unlock(String, oneshot::Sender<Result<(), Error>>),
+}
+
+/// What the API holds.
+pub(super) struct Face {
+    pub(super) base: Arc<Base>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) local: watch::Receiver<Local>,
+    pub(super) dispatcher: watch::Receiver<Option<Dispatcher>>,
+}
+
+/// A node is given so long to do as it is told.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Face {
+    fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
+    ) -> Doing<'_, T> {
+        let (answer, answered) = oneshot::channel();
+        let command = command(answer);
+        Box::pin(async move {
+            let stopping = || Error::internal("this node stops");
+            self.commands.send(command).await.map_err(|_| stopping())?;
+            let answer = tokio::time::timeout(PATIENCE, answered).await;
+            answer.map_err(|_| Error::internal(format!("not done within {PATIENCE:?}")))?.map_err(|_| stopping())?
+        })
+    }
+}
+
+impl Cluster for Face {
+    fn now(&self) -> Timestamp {
+        (self.base.clocks.store)()
+    }
+
+    fn random(&self) -> u128 {
+        rand::random()
+    }
+
+    fn local(&self) -> Local {
+        self.local.borrow().clone()
+    }
+
+    fn stores(&self) -> watch::Receiver<Option<Store>> {
+        self.base.stores.subscribe()
+    }
+
+    fn runtime(&self) -> RuntimeFacts {
+        runtime::facts(self.base.runtime.as_ref(), &self.base.paths.root)
+    }
+
+    fn init(&self, init: Init) -> Doing<'_, NodeId> {
+        self.ask(|answer| Command::Init(init, answer))
+    }
+
+    fn join(&self, join: Join) -> Doing<'_, ()> {
+        self.ask(|answer| Command::Join(join, answer))
+    }
+
+    fn leave(&self) -> Doing<'_, ()> {
+        self.ask(Command::Leave)
+    }
+
+    fn unlock(&self, key: String) -> Doing<'_, ()> {
+        self.ask(|answer| Command::Unlock(key, answer))
+    }
+
+    fn logs(&self, task: TaskId, options: LogOptions) -> Doing<'_, BoxStream<'static, LogLine>> {
+        Box::pin(async move {
+            let view = self.base.stores.borrow().as_ref().map(Store::view);
+            let node = view.and_then(|view| view.tasks().get(task).and_then(|task| task.node_id));
+            let node = node.ok_or_else(|| Error::internal(format!("task {task} has no node yet")))?;
+            let dispatcher = self.dispatcher.borrow().clone();
+            let dispatcher = dispatcher.ok_or_else(|| Error::internal("this node is not a manager"))?;
+            let wanted = logs::Wanted::new(task, &options);
+            let nothing = Box::pin(futures_util::stream::pending());
+            let pieces = dispatcher.stream(node, wanted.body(), nothing, RELAY_WAIT).await;
+            Ok(logs::decode(pieces.map_err(|refusal| Error::unavailable(refusal.to_string()))?))
+        })
+    }
+
+    fn image(&self, _: String, _: Option<String>) -> Doing<'_, Option<wire::Distribution>> {
+        // The runtime pins an image when it fetches it; what a registry says is not asked here.
+        Box::pin(async { Ok(None) })
+    }
+
+    fn engine(&self) -> Option<PathBuf> {
+        None
+    }
+}

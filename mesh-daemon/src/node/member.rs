@@ -1,0 +1,294 @@
+//! A node in a swarm: its keys, its agent, its part in membership, and whatever its role brings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::manager::{GOSSIP, Manager, Parts};
+use super::settings::Settings;
+use super::wire::Book;
+use super::{Base, NodeError, logs, place};
+use crate::agent::{self, Agent, Heard};
+use crate::cluster::gossip::{self, Detector, Endpoint, KeyRing, Me, NodeKey, RingKey, Timing};
+use crate::cluster::rpc::Peers;
+use crate::cluster::trust::{Keeper, Renewal};
+use crate::model::assignment::{Announcement, OwnNode};
+use crate::model::cluster::SharedKey;
+use crate::model::node::Role;
+use crate::runtime::Runtime;
+
+/// Streams to managers at once.
+const MAX_STREAMS: usize = 256;
+/// Until membership has a key of the cluster's, it listens with one that nobody else has.
+const NO_KEY: u32 = 0;
+/// How often the members that managers name are passed on.
+const INTRODUCE: Duration = Duration::from_secs(1);
+
+/// A node in a swarm.
+pub(super) struct Member {
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) book: Arc<Book>,
+    pub(super) manager: Option<Manager>,
+    pub(super) own: watch::Sender<OwnNode>,
+    base: Arc<Base>,
+    peers: Arc<Peers>,
+    gossip: gossip::Handle,
+    renewal: Arc<Renewal>,
+    heard: mpsc::Receiver<Heard>,
+    stop: CancellationToken,
+    tasks: JoinSet<Result<(), NodeError>>,
+    streams: JoinSet<()>,
+    introduce: tokio::time::Interval,
+}
+
+impl Member {
+    /// Starts everything but the manager's part.
+    pub(super) async fn start(base: Arc<Base>, keeper: Keeper, mut settings: Settings) -> Result<Self, NodeError> {
+        settings.life += 1;
+        settings.save(&base.paths.settings())?;
+        let keeper = Arc::new(keeper);
+        let own = keeper.credentials().own();
+        let peers = Arc::new(Peers::new(keeper.credentials()));
+        let book = Arc::new(Book::new(Arc::clone(&peers), base.paths.settings(), settings.clone()));
+        let endpoint = bind_gossip(&base, &settings, own.node.to_u128()).await?;
+        let gossip = endpoint.handle();
+        let uplink = place::interface_of(settings.data_path)?;
+        let here = agent::Place {
+            node: own.node,
+            mtu: place::mtu(&uplink).await.unwrap_or(1500),
+            addresses: place::of_interfaces(std::slice::from_ref(&uplink))?,
+            uplinks: vec![uplink],
+            vtep: settings.data_path,
+            port: settings.data_path_port,
+        };
+        let announcement = watch::Sender::new(Announcement {
+            description: base.description.clone(),
+            addr: settings.advertise.ip().to_string(),
+            vteps: vec![settings.data_path],
+            addresses: here.addresses.clone(),
+            gossip: Some(std::net::SocketAddr::new(settings.advertise.ip(), base.ports.gossip)),
+            listens: Some(settings.advertise),
+        });
+        let (agent, heard) = Agent::new(agent::Parts {
+            place: here,
+            runtime: Arc::clone(&base.runtime) as Arc<dyn Runtime>,
+            clock: Arc::clone(&base.clocks.store),
+            managers: Arc::clone(&book) as _,
+            announcement: announcement.subscribe(),
+            gossip: gossip.clone(),
+            packets: base.packets.clone(),
+            state: base.paths.picture(),
+            namespaces: base.paths.namespaces(),
+        });
+        let stop = CancellationToken::new();
+        let asking = Arc::clone(&book);
+        let managers = move || asking.reaches();
+        let renewal = Renewal::new(
+            Arc::clone(&keeper),
+            Arc::clone(&peers),
+            base.clocks.wall.clone(),
+            managers,
+            rand::random::<f64>,
+        );
+        let renewal = Arc::new(renewal);
+        let mut tasks: JoinSet<Result<(), NodeError>> = JoinSet::new();
+        let (renewing, stopping) = (Arc::clone(&renewal), stop.clone());
+        tasks.spawn(async move {
+            renewing.run(stopping).await;
+            Ok(())
+        });
+        let stopping = stop.clone();
+        tasks.spawn(async move { Ok(endpoint.run(stopping).await?) });
+        tasks.spawn(async move {
+            // What it says of itself stays as it was at the start.
+            let _announces = announcement;
+            Ok(agent.run().await?)
+        });
+        Ok(Self {
+            keeper,
+            book,
+            manager: None,
+            own: watch::Sender::default(),
+            base,
+            peers,
+            gossip,
+            renewal,
+            heard,
+            stop,
+            tasks,
+            streams: JoinSet::new(),
+            introduce: tokio::time::interval(INTRODUCE),
+        })
+    }
+
+    /// Becomes a manager of this number, if it is not one.
+    pub(super) async fn manage(&mut self, raft_id: u64) -> Result<&Manager, NodeError> {
+        if self.manager.is_none() {
+            let parts = Parts {
+                own: self.keeper.credentials().own(),
+                keeper: Arc::clone(&self.keeper),
+                peers: Arc::clone(&self.peers),
+                book: Arc::clone(&self.book),
+                gossip: self.gossip.clone(),
+                clocks: self.base.clocks.clone(),
+            };
+            let manager = Manager::start(parts, &self.base.paths.swarm(), raft_id).await?;
+            self.book.keep(|settings| settings.raft_id = Some(raft_id));
+            self.base.stores.send_replace(Some(manager.store.clone()));
+            self.manager = Some(manager);
+        }
+        self.manager.as_ref().ok_or(NodeError::Stopping)
+    }
+
+    /// Is a manager no longer: its log goes.
+    async fn step_down(&mut self) {
+        let Some(manager) = self.manager.take() else { return };
+        self.base.stores.send_replace(None);
+        manager.stop().await;
+        self.book.keep(|settings| settings.raft_id = None);
+        if let Err(error) = std::fs::remove_file(self.base.paths.log()) {
+            tracing::warn!(%error, "the log of the former manager stays behind");
+        }
+    }
+
+    /// Takes in what happens until something needs the node's attention.
+    ///
+    /// # Errors
+    ///
+    /// If a part that must run has ended.
+    pub(super) async fn next(&mut self) -> Result<(), NodeError> {
+        loop {
+            self.step().await?;
+        }
+    }
+
+    /// Takes in one thing that happens.
+    pub(super) async fn step(&mut self) -> Result<(), NodeError> {
+        tokio::select! {
+            heard = self.heard.recv() => match heard {
+                Some(heard) => self.take(heard).await,
+                None => self.ended().await,
+            },
+            Some(ended) = self.tasks.join_next() => {
+                match ended {
+                    Ok(Ok(())) => Err(NodeError::Stopping),
+                    Ok(Err(error)) => Err(error),
+                    Err(error) => Err(NodeError::Broken(error.to_string())),
+                }
+            }
+            Some(_) = self.streams.join_next() => Ok(()),
+            _ = self.introduce.tick() => {
+                self.introduce();
+                Ok(())
+            }
+        }
+    }
+
+    async fn ended(&mut self) -> Result<(), NodeError> {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(error))) => Err(error),
+            _ => Err(NodeError::Stopping),
+        }
+    }
+
+    async fn take(&mut self, heard: Heard) -> Result<(), NodeError> {
+        match heard {
+            Heard::Own(own) => {
+                self.own.send_replace(own.clone());
+                let certified = self.keeper.credentials().own().role;
+                if own.role != certified {
+                    self.renewal.at_once();
+                }
+                match (own.role, own.raft_id) {
+                    (Role::Manager, Some(raft_id)) if certified == Role::Manager => drop(self.manage(raft_id).await?),
+                    (Role::Worker, None) => self.step_down().await,
+                    // On its way from one to the other: the next word says more.
+                    (Role::Manager, _) | (Role::Worker, Some(_)) => {}
+                }
+            }
+            Heard::Keys(body) => self.rotate(&body),
+            Heard::Renew(roots, now) => self.trust(roots, now).await,
+            Heard::Invitation(number, request, link) if self.streams.len() < MAX_STREAMS => {
+                let runtime = Arc::clone(&self.base.runtime) as Arc<dyn Runtime>;
+                self.streams.spawn(logs::answer(runtime, number, request, link));
+            }
+            Heard::Invitation(..) => tracing::warn!("{MAX_STREAMS} streams to managers are open: no more"),
+            Heard::Connected(_) => {}
+        }
+        Ok(())
+    }
+
+    fn rotate(&self, body: &[u8]) {
+        let Ok(keys) = serde_json::from_slice::<Vec<SharedKey>>(body) else {
+            return tracing::warn!("keys of membership cannot be read");
+        };
+        match ring(&keys) {
+            Some(ring) => self.gossip.rotate(ring),
+            None => tracing::warn!("no key of membership can be used"),
+        }
+    }
+
+    async fn trust(&self, roots: Bytes, now: bool) {
+        if let Ok(roots) = String::from_utf8(roots.to_vec()) {
+            let keeper = Arc::clone(&self.keeper);
+            let trusted = tokio::task::spawn_blocking(move || keeper.trust(&roots)).await;
+            if let Ok(Err(error)) = trusted {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the roots are not taken into use");
+            }
+        }
+        if now {
+            self.renewal.at_once();
+        }
+    }
+
+    /// Passes on the members that managers know, so that nobody has to be found.
+    fn introduce(&self) {
+        let Ok(picture) = agent::picture_at(&self.base.paths.picture()) else { return };
+        let own = self.keeper.credentials().own().node;
+        let others = picture.members.values().filter(|member| member.id != own);
+        let peers: Vec<_> = others
+            .filter_map(|member| {
+                Some(gossip::Peer { node: NodeKey(member.id.to_u128()), address: member.gossip?, generation: None })
+            })
+            .collect();
+        self.gossip.introduce(&peers);
+    }
+
+    /// Ends its part; containers and packets go on.
+    pub(super) async fn stop(mut self) {
+        self.base.stores.send_replace(None);
+        if let Some(manager) = self.manager.take() {
+            manager.stop().await;
+        }
+        self.stop.cancel();
+        self.tasks.shutdown().await;
+    }
+}
+
+fn ring(keys: &[SharedKey]) -> Option<KeyRing> {
+    let mut keys: Vec<_> = keys.iter().filter(|key| key.subsystem == GOSSIP).collect();
+    keys.sort_by_key(|key| std::cmp::Reverse(key.generation));
+    let keys = keys.into_iter().filter_map(|key| {
+        Some(RingKey { number: u32::try_from(key.generation).ok()?, secret: key.key.0.as_slice().try_into().ok()? })
+    });
+    KeyRing::new(keys.collect()).ok()
+}
+
+async fn bind_gossip(base: &Base, settings: &Settings, node: u128) -> Result<Endpoint, NodeError> {
+    use rand::SeedableRng as _;
+    let mut chance = rand::rngs::StdRng::from_rng(&mut rand::rng());
+    let me = Me { node: NodeKey(node), life: settings.life };
+    let ring = KeyRing::new(vec![RingKey { number: NO_KEY, secret: rand::random() }])?;
+    let address = std::net::SocketAddr::new(settings.advertise.ip(), base.ports.gossip);
+    let detector = Detector::new(me, address, Timing::default(), ring, rand::rngs::StdRng::from_rng(&mut chance))?;
+    let unspecified: std::net::IpAddr = if settings.listen.is_ipv4() {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
+    Ok(Endpoint::bind(std::net::SocketAddr::new(unspecified, base.ports.gossip), detector).await?)
+}

@@ -1,0 +1,139 @@
+//! The wire between managers, as the log, sessions and membership use it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::settings::{Known, Settings};
+use crate::agent::{Managers, Way};
+use crate::cluster::ca::Peer;
+use crate::cluster::raft::{self, Raft, RaftId, TransportError};
+use crate::cluster::rpc::{self, Code, Http, Link, Peers, Reach, Refusal, Request, Response, Stream, async_trait};
+use crate::store::Pending;
+
+/// A question of the log is given up after this; the log has times of its own that are shorter.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// Asks other managers' logs.
+pub(super) struct Wire {
+    pub(super) peers: Arc<Peers>,
+}
+
+impl raft::Transport for Wire {
+    fn call(&self, _: RaftId, member: &raft::Member, question: Bytes) -> Pending<'_, Result<Bytes, TransportError>> {
+        let (address, node) = (member.addr.to_string(), member.node_id);
+        Box::pin(async move {
+            let unreached =
+                |error: Refusal| TransportError::Unreached { addr: address.clone(), why: error.to_string() };
+            let link = self.peers.to(&address, Some(node)).map_err(unreached)?;
+            let answered = link.raft(0, question, QUESTION).await;
+            answered.map_err(|error| TransportError::Lost { addr: address.clone(), why: error.to_string() })
+        })
+    }
+}
+
+/// Answers other managers' logs.
+pub(super) struct Answers {
+    pub(super) raft: Raft,
+}
+
+#[async_trait]
+impl rpc::Raft for Answers {
+    async fn call(&self, _: Peer, _: u32, body: Bytes) -> Result<Bytes, Refusal> {
+        Ok(self.raft.handle(&body).await)
+    }
+
+    async fn snapshot(&self, _: Peer, _: Bytes, _: Stream<Bytes>) -> Result<Bytes, Refusal> {
+        Err(Refusal::new(Code::Unimplemented, "snapshots travel in calls"))
+    }
+}
+
+#[async_trait]
+impl rpc::Health for Answers {
+    async fn serving(&self) -> bool {
+        let status = self.raft.status();
+        status.leader.is_some()
+    }
+}
+
+#[async_trait]
+impl rpc::Control for Answers {
+    async fn propose(&self, _: Peer, _: Bytes) -> Result<Bytes, Refusal> {
+        Err(Refusal::new(Code::Unimplemented, "proposals travel with the log"))
+    }
+
+    async fn http(&self, _: Peer, _: Http<Request>) -> Result<Http<Response>, Refusal> {
+        Err(Refusal::new(Code::Unimplemented, "every manager answers for itself"))
+    }
+}
+
+/// The managers that are known, on disk too.
+pub(super) struct Book {
+    peers: Arc<Peers>,
+    path: PathBuf,
+    settings: Mutex<Settings>,
+}
+
+impl Book {
+    pub(super) fn new(peers: Arc<Peers>, path: PathBuf, settings: Settings) -> Self {
+        Self { peers, path, settings: Mutex::new(settings) }
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what is kept.
+    pub(super) fn keep(&self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = settings.clone();
+        change(&mut settings);
+        if *settings != before
+            && let Err(error) = settings.save(&self.path)
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the place in the swarm is not kept");
+        }
+    }
+
+    /// For log and API: where managers are.
+    pub(super) fn reaches(&self) -> Vec<Reach> {
+        let known = self.settings().managers;
+        known
+            .into_iter()
+            .filter_map(|known| Some(Reach { node: known.node?, address: known.address, leader: known.leader }))
+            .collect()
+    }
+}
+
+impl Managers for Book {
+    fn known(&self) -> Vec<Way> {
+        let mut known = self.settings().managers;
+        known.sort_by_key(|known| !known.leader);
+        known.into_iter().map(|Known { node, address, .. }| Way { node, address }).collect()
+    }
+
+    fn learn(&self, managers: Vec<Reach>) {
+        if !managers.is_empty() {
+            self.keep(|settings| settings.managers = managers.iter().map(Known::from).collect());
+        }
+    }
+
+    fn link(&self, to: &Way) -> Result<Link, Refusal> {
+        self.peers.to(&to.address, to.node)
+    }
+}
+
+/// As it is dialled: the port of managers, unless the user gave one.
+pub(super) fn with_port(remote: &str, port: u16) -> String {
+    if remote.parse::<SocketAddr>().is_ok() {
+        return remote.to_owned();
+    }
+    match remote.parse::<std::net::IpAddr>() {
+        Ok(address) => SocketAddr::new(address, port).to_string(),
+        Err(_) if remote.contains(':') => remote.to_owned(),
+        Err(_) => format!("{remote}:{port}"),
+    }
+}
