@@ -7,6 +7,8 @@ mod limits;
 mod refusal;
 mod relays;
 mod server;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub use client::{Checked, Link, Peers};

@@ -6,6 +6,8 @@ mod found;
 mod join;
 mod keeper;
 mod renew;
+#[cfg(test)]
+mod tests;
 
 pub use authority::{Authority, Newcomer, Recorded, Registry, Trusted};
 pub use found::{FoundError, found};
