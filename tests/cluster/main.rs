@@ -1,8 +1,9 @@
 //! Tests on several nodes in one process.
 //!
-//! `agreement`: nodes, each on its own, come to the same decisions; no sockets, no time. A failing case is
-//! printed and kept by proptest, and runs first the next time. `trust`: managers and nodes on real sockets of
-//! the loopback, on a wall clock that the test moves.
+//! `agreement`: nodes, each on its own, come to the same decisions. `raft`: managers agree, whatever
+//! befalls them. `trust`: managers and nodes on real sockets of the loopback, on a wall clock that the test
+//! moves.
 
 mod agreement;
+mod raft;
 mod trust;

@@ -1,10 +1,13 @@
 //! How nodes find, trust and agree with each other.
 //!
-//! - [`ca`]: whom a cluster trusts, and how its managers keep secrets.
+//! - [`raft`]: managers keep the same log, and so the same store.
+//! - [`ca`]: whom a cluster trusts, and how its managers keep secrets. No sockets.
 //! - [`rpc`]: the wire between nodes.
+//! - [`trust`]: getting, giving and renewing certificates, over that wire.
 
 pub mod ca;
 mod clock;
+pub mod raft;
 pub mod rpc;
 pub mod trust;
 
