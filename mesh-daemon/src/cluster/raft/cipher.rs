@@ -1,17 +1,16 @@
-//! Encrypts what lies on disk: AES-256-GCM, a nonce of chance a record.
+//! Encrypts what lies on disk, under the keys that `ca` keeps.
 //!
 //! A record is bound to its place, so that one cannot be put where another belongs; and a bit that
 //! turned is found, not read.
 
 use std::fmt;
+use std::sync::Arc;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use crate::cluster::ca::{self, DataKey};
 
-/// A key for what lies on disk. Who makes it keeps it; with autolock, under another key.
+/// What encrypts. Who makes it keeps the keys; with autolock, under another key.
 #[derive(Clone)]
-pub struct Cipher {
-    key: std::sync::Arc<RandomizedNonceKey>,
-}
+pub struct Cipher(Arc<ca::Cipher>);
 
 /// The length of a key.
 pub const KEY_BYTES: usize = 32;
@@ -32,33 +31,31 @@ pub struct Damaged;
 #[error("a record cannot be encrypted")]
 pub struct SealFailed;
 
+/// The keys of a manager, which may be rotated while this is used.
+impl From<Arc<ca::Cipher>> for Cipher {
+    fn from(cipher: Arc<ca::Cipher>) -> Self {
+        Self(cipher)
+    }
+}
+
 impl Cipher {
     /// Encrypts under this key.
     ///
     /// # Errors
     ///
-    /// If the library refuses the key.
+    /// If the system has no randomness to give.
     pub fn new(key: &[u8; KEY_BYTES]) -> Result<Self, SealFailed> {
-        let key = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| SealFailed)?;
-        Ok(Self { key: std::sync::Arc::new(key) })
+        let cipher = ca::Cipher::new(vec![DataKey::from_bytes(*key)]).map_err(|_| SealFailed)?;
+        Ok(Self(Arc::new(cipher)))
     }
 
-    /// Encrypts a record that belongs to `place`: the nonce, then the bytes, then the tag.
+    /// Encrypts a record that belongs to `place`.
     pub(super) fn seal(&self, place: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealFailed> {
-        let mut body = plain.to_vec();
-        let nonce = self.key.seal_in_place_append_tag(Aad::from(place), &mut body).map_err(|_| SealFailed)?;
-        let mut sealed = nonce.as_ref().to_vec();
-        sealed.append(&mut body);
-        Ok(sealed)
+        self.0.seal(place, plain).map_err(|_| SealFailed)
     }
 
     /// Decrypts the record of `place`.
     pub(super) fn open(&self, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
-        let (nonce, body) = sealed.split_at_checked(NONCE_LEN).ok_or(Damaged)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Damaged)?;
-        let mut body = body.to_vec();
-        let plain = self.key.open_in_place(nonce, Aad::from(place), &mut body).map_err(|_| Damaged)?.len();
-        body.truncate(plain);
-        Ok(body)
+        self.0.open(place, sealed).map_err(|_| Damaged)
     }
 }

@@ -1,9 +1,19 @@
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::attempts::Attempts;
+use super::{Authority, Registry as _, found};
+use crate::cluster::Clock;
+use crate::cluster::ca::{Keys, Peer};
+use crate::cluster::rpc::{Asked, Code, Gate as _, Proof, Trust as _};
+use crate::model::cluster::{Cluster, RemovedNode};
+use crate::model::id::{ClusterId, NodeId};
+use crate::model::node::{Availability, Node, Role};
+use crate::store::Store;
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -58,4 +68,44 @@ fn many_addresses_are_remembered_but_not_all_there_are() {
         attempts.failed(IpAddr::V4((0x0a00_0000 + n).into()), now);
     }
     assert!(attempts.may_try(worst, now).is_err(), "who failed most is forgotten last");
+}
+
+#[tokio::test]
+async fn a_managers_store_is_its_registry() {
+    let store = Store::local(Arc::new(|| Timestamp::UNIX_EPOCH));
+    assert_eq!(store.trusted().unwrap_err().code, Code::Unavailable);
+    let clock = Clock::new(|| SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    let (cluster, node) = (ClusterId::from_u128(1), NodeId::from_u128(7));
+    let mut own = Cluster::new(cluster);
+    own.root_ca = found(cluster, node, own.spec.ca.node_cert_expiry, &clock).unwrap().0;
+    let token = own.root_ca.join_tokens.worker.clone();
+    store.update(|tx| tx.create(own.clone())).await.unwrap();
+
+    let authority = Authority::new(Arc::new(store.clone()), clock, move || node);
+    let asked = |csr: String, proof| Asked { csr, proof, from: ([192, 0, 2, 9], 4000).into() };
+    let (_, csr) = Keys::request().unwrap();
+    let granted = authority.issue(asked(csr, Proof::Token { token, availability: "pause".to_owned() })).await.unwrap();
+    let peer = Peer::from_certificate(pem::parse(&granted.chain).unwrap().contents()).unwrap();
+    let recorded = |store: &Store| store.view().nodes().get(node).unwrap().clone();
+    let made = recorded(&store);
+    assert_eq!((made.role, made.spec.availability), (Role::Worker, Availability::Pause));
+    assert_eq!((made.status.addr.as_str(), &made.certificate.serial), ("192.0.2.9", &peer.serial));
+    assert_eq!(authority.admits(&peer), Ok(Role::Worker));
+
+    store.update(|tx| tx.modify::<Node>(node, |node| node.role = Role::Manager)).await.unwrap();
+    assert!(authority.status(peer.clone()).await.unwrap().renew);
+    let (_, csr) = Keys::request().unwrap();
+    authority.issue(asked(csr, Proof::Certificate(peer.clone()))).await.unwrap();
+    assert_eq!(recorded(&store).certificate.role, Role::Manager);
+    assert_ne!(recorded(&store).certificate.serial, peer.serial);
+
+    let removed = RemovedNode { node_id: node, until: Timestamp::MAX };
+    store.update(|tx| tx.remove::<Node>(node)).await.unwrap();
+    assert_eq!(authority.admits(&peer).unwrap_err().code, Code::Unavailable);
+    let forget = |cluster: &mut Cluster| cluster.removed_nodes.push(removed.clone());
+    store.update(|tx| tx.modify::<Cluster>(cluster, forget)).await.unwrap();
+    assert_eq!(authority.admits(&peer).unwrap_err().code, Code::PermissionDenied);
+    let (_, csr) = Keys::request().unwrap();
+    let refusal = authority.issue(asked(csr, Proof::Certificate(peer))).await.unwrap_err();
+    assert_eq!(refusal.code, Code::PermissionDenied);
 }
