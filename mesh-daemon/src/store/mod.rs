@@ -130,13 +130,27 @@ impl Store {
     ) -> Result<R, Error> {
         let mut tries = 1;
         loop {
-            let mut tx = Tx::new(self.view());
-            let result = run(&mut tx)?;
+            let view = self.view();
+            let mut tx = Tx::new(View::clone(&view));
+            let result = match run(&mut tx) {
+                Ok(result) => result,
+                // It may have decided on what was: a manager may lag behind the leader.
+                Err(_) if tries < MAX_TRIES && self.moved_on_from(&view).await? => {
+                    tries += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match self.propose(tx, term).await {
                 Err(Error::Rejected(rejection)) if rejection.is_race() && tries < MAX_TRIES => tries += 1,
                 outcome => return outcome.map(|()| result),
             }
         }
+    }
+
+    /// Whether there is anything newer in the cluster than in a view.
+    async fn moved_on_from(&self, view: &View) -> Result<bool, Error> {
+        Ok(self.fresh_view().await?.version() > view.version())
     }
 
     /// Runs `run` for each item, in as few transactions as the bounds allow: changes of one item stay

@@ -1,14 +1,13 @@
 //! A disk that keeps what was synced, and in a crash an arbitrary part of the rest.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{fmt, io};
 
 use mesh_daemon::cluster::raft::Work;
 use mesh_daemon::store::Pending;
-use rand::RngExt;
-use redb::{BackendError, StorageBackend};
+use redb::StorageBackend;
 
 use super::Chance;
 
@@ -23,7 +22,6 @@ struct Platter {
     pending: Vec<(u64, Option<Vec<u8>>)>,
     /// Who may use it: a handle of an earlier life may not.
     life: u64,
-    full: bool,
 }
 
 /// A disk. It outlives its manager.
@@ -60,16 +58,15 @@ impl SimDisk {
     /// The power fails: what was not synced is lost, or kept, sector by sector, in any order.
     pub(super) fn crash(&self) {
         let mut platter = self.platter.lock().unwrap();
-        let mut chance = self.chance.lock().unwrap();
         let mut left = std::mem::take(&mut platter.synced);
         for (at, bytes) in std::mem::take(&mut platter.pending) {
             match bytes {
-                None if chance.random_bool(0.5) => left.resize(at as usize, 0),
+                None if self.chance.percent(50) => left.resize(at as usize, 0),
                 None => {}
                 Some(bytes) => {
                     for (number, sector) in bytes.chunks(SECTOR).enumerate() {
                         let at = at as usize + number * SECTOR;
-                        if chance.random_bool(0.5) && at + sector.len() <= left.len() {
+                        if self.chance.percent(50) && at + sector.len() <= left.len() {
                             left[at..at + sector.len()].copy_from_slice(sector);
                         }
                     }
@@ -89,33 +86,33 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    fn with<T>(&self, what: impl FnOnce(&mut Platter) -> T) -> Result<T, BackendError> {
+    fn with<T>(&self, what: impl FnOnce(&mut Platter) -> T) -> Result<T, io::Error> {
         let mut platter = self.disk.platter.lock().unwrap();
         if platter.life != self.life {
-            return Err(std::io::Error::other("this manager has crashed").into());
+            return Err(io::Error::other("this manager has crashed"));
         }
         Ok(what(&mut platter))
     }
 }
 
 impl StorageBackend for Handle {
-    fn len(&self) -> Result<u64, BackendError> {
+    fn len(&self) -> Result<u64, io::Error> {
         self.with(|platter| platter.seen.len() as u64)
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), BackendError> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
         let at = offset as usize;
         self.with(|platter| out.copy_from_slice(&platter.seen[at..at + out.len()]))
     }
 
-    fn set_len(&self, len: u64) -> Result<(), BackendError> {
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
         self.with(|platter| {
             platter.seen.resize(len as usize, 0);
             platter.pending.push((len, None));
         })
     }
 
-    fn sync_data(&self) -> Result<(), BackendError> {
+    fn sync_data(&self) -> Result<(), io::Error> {
         self.with(|platter| {
             for (at, bytes) in std::mem::take(&mut platter.pending) {
                 match bytes {
@@ -129,7 +126,7 @@ impl StorageBackend for Handle {
         })
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), BackendError> {
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         let at = offset as usize;
         self.with(|platter| {
             platter.seen[at..at + data.len()].copy_from_slice(data);
@@ -142,7 +139,7 @@ impl Work for Handle {
     fn run(&self, job: Box<dyn FnOnce() + Send>) -> Pending<'_, ()> {
         Box::pin(async move {
             let slow = self.disk.slow_ms.load(Ordering::Relaxed);
-            let micros = self.disk.chance.lock().unwrap().random_range(100..1000 + slow * 1000);
+            let micros = self.disk.chance.of(100..1000 + slow * 1000);
             tokio::time::sleep(Duration::from_micros(micros)).await;
             job();
         })

@@ -15,6 +15,8 @@ struct Call {
     /// What was written or read.
     value: String,
     is_write: bool,
+    /// Whom the client asked.
+    at: u64,
 }
 
 /// All calls.
@@ -28,12 +30,12 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn wrote(&mut self, began: Duration, ended: Duration, version: u64, value: String) {
-        self.calls.push(Call { began, ended, version, value, is_write: true });
+    pub(super) fn wrote(&mut self, began: Duration, ended: Duration, (at, version): (u64, u64), value: String) {
+        self.calls.push(Call { began, ended, version, value, is_write: true, at });
     }
 
-    pub(super) fn read(&mut self, began: Duration, ended: Duration, version: u64, value: String) {
-        self.calls.push(Call { began, ended, version, value, is_write: false });
+    pub(super) fn read(&mut self, began: Duration, ended: Duration, (at, version): (u64, u64), value: String) {
+        self.calls.push(Call { began, ended, version, value, is_write: false, at });
     }
 
     pub(super) fn leads(&mut self, term: u64, id: u64) {
@@ -60,13 +62,14 @@ impl History {
         by_end.sort_by_key(|call| call.ended);
         let mut by_begin = self.calls.clone();
         by_begin.sort_by_key(|call| call.began);
-        let (mut ended, mut newest) = (by_end.iter().peekable(), 0);
+        let (mut ended, mut newest) = (by_end.iter().peekable(), None::<&Call>);
         for call in &by_begin {
             while let Some(before) = ended.next_if(|before| before.ended < call.began) {
-                newest = newest.max(before.version);
+                newest = newest.filter(|newest| newest.version >= before.version).or(Some(before));
             }
-            let late = if call.is_write { call.version <= newest } else { call.version < newest };
-            assert!(!late, "version {newest} was seen before this began: {call:?}");
+            let Some(newest) = newest else { continue };
+            let late = if call.is_write { call.version <= newest.version } else { call.version < newest.version };
+            assert!(!late, "{newest:?} ended before this began: {call:?}");
         }
     }
 }

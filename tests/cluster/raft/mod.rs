@@ -9,21 +9,48 @@ mod life;
 mod net;
 mod world;
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 
 /// Chance of a simulation.
-type Chance = std::sync::Arc<std::sync::Mutex<StdRng>>;
+#[derive(Clone)]
+struct Chance(Arc<Mutex<StdRng>>);
+
+impl Chance {
+    fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
+    }
+
+    /// One of these numbers.
+    fn of(&self, range: std::ops::Range<u64>) -> u64 {
+        self.0.lock().unwrap().random_range(range)
+    }
+
+    /// Whether it happens, of a hundred times so often.
+    fn percent(&self, often: u64) -> bool {
+        self.of(0..100) < often
+    }
+
+    /// One of these things.
+    fn pick<T: Copy>(&self, things: &[T]) -> Option<T> {
+        things.choose(&mut *self.0.lock().unwrap()).copied()
+    }
+
+    fn shuffle<T>(&self, things: &mut [T]) {
+        things.shuffle(&mut *self.0.lock().unwrap());
+    }
+}
 
 /// Runs a simulation on one thread, on a clock that jumps to the next thing that happens.
 fn simulate<F: Future<Output = ()>>(seed: u64, run: impl FnOnce(Chance) -> F) {
     println!("MESH_SEED={seed}");
     mesh_daemon::cluster::raft::seed_this_thread(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let chance = Chance::new(StdRng::seed_from_u64(seed).into());
-    runtime.block_on(run(chance));
+    runtime.block_on(run(Chance::new(seed)));
 }
 
 /// Which seeds to play: the one that is asked for, or as many as fit the time that is given.

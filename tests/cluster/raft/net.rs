@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_daemon::cluster::raft::{Member, Raft, RaftId, Transport, TransportError};
 use mesh_daemon::store::Pending;
-use rand::RngExt;
 use tokio::time::sleep;
 
 use super::Chance;
@@ -19,9 +18,9 @@ struct State {
     /// From whom to whom nothing comes through.
     cut: BTreeSet<(RaftId, RaftId)>,
     /// Of a hundred messages, so many are lost.
-    loss: u32,
+    loss: u64,
     /// Of a hundred questions, so many come twice.
-    twice: u32,
+    twice: u64,
     /// A message takes at most so long.
     late_ms: u64,
 }
@@ -58,7 +57,7 @@ impl Net {
         self.state.lock().unwrap().managers.remove(&id);
     }
 
-    pub(super) fn weather(&self, loss: u32, twice: u32, late_ms: u64) {
+    pub(super) fn weather(&self, loss: u64, twice: u64, late_ms: u64) {
         let mut state = self.state.lock().unwrap();
         (state.loss, state.twice, state.late_ms) = (loss, twice, late_ms);
     }
@@ -73,11 +72,7 @@ impl Net {
 
     fn delay(&self) -> Duration {
         let late_ms = self.state.lock().unwrap().late_ms;
-        Duration::from_micros(self.chance.lock().unwrap().random_range(100..=late_ms * 1000))
-    }
-
-    fn dice(&self, of_hundred: u32) -> bool {
-        self.chance.lock().unwrap().random_range(0..100) < of_hundred
+        Duration::from_micros(self.chance.of(100..late_ms * 1000))
     }
 
     /// Whether a message comes through now.
@@ -86,7 +81,7 @@ impl Net {
             let state = self.state.lock().unwrap();
             (state.cut.contains(&(from, to)), state.loss)
         };
-        !cut && !self.dice(loss)
+        !cut && !self.chance.percent(loss)
     }
 
     fn manager(&self, id: RaftId) -> Option<Raft> {
@@ -110,7 +105,8 @@ impl Transport for Wire {
             let Some(there) = net.manager(target) else {
                 return Err(TransportError::Unreached { addr, why: "connection refused".to_owned() });
             };
-            if net.dice(net.state.lock().unwrap().twice) {
+            let twice = net.state.lock().unwrap().twice;
+            if net.chance.percent(twice) {
                 there.handle(&question).await;
             }
             let answer = there.handle(&question).await;

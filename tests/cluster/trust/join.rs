@@ -69,7 +69,7 @@ async fn guessing_is_slowed_down_and_says_so_while_members_go_on() {
     }
     for token in [guess, good] {
         let error = world.try_join(&token).await.err().unwrap();
-        let JoinError::Refused(Refusal { code, text }) = error else { panic!("{error}") };
+        let JoinError::Refused(Refusal { code, text, .. }) = error else { panic!("{error}") };
         assert_eq!(code, Code::ResourceExhausted);
         assert!(text.starts_with("too many attempts to join from 127.0.0.1: try again in "), "{text}");
     }

@@ -1,4 +1,8 @@
 //! Whom a cluster trusts, and how its managers keep secrets.
+//!
+//! No sockets, no clock, no store: [`Root`] signs, the functions on [`crate::model::cluster::RootCa`] say how a
+//! cluster's trust changes ([`found`], [`begin_rotation`], [`finish_rotation`], [`rotate_token`]), [`Peer`] is whom a
+//! certificate names, [`NodeFiles`] what a node keeps on disk, [`Cipher`] what seals the rest.
 
 mod base36;
 mod cipher;

@@ -160,6 +160,9 @@ fn configured(timing: &Timing) -> Result<Config, StartError> {
         max_in_snapshot_log_to_keep: timing.kept_entries,
         replication_lag_threshold: timing.kept_entries.max(1),
         enable_pre_vote: Some(true),
+        // A leader that restarts and leads on in its old term does not know what it had committed, and
+        // answers reads from before that (seen in simulation). It stands for election like anyone else.
+        enable_leader_restore: Some(false),
         install_snapshot_timeout: 120_000,
         ..Config::default()
     };

@@ -166,26 +166,26 @@ struct FullDisk {
 }
 
 impl redb::StorageBackend for FullDisk {
-    fn len(&self) -> Result<u64, redb::BackendError> {
+    fn len(&self) -> Result<u64, std::io::Error> {
         self.inner.len()
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), redb::BackendError> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
         self.inner.read(offset, out)
     }
 
-    fn set_len(&self, len: u64) -> Result<(), redb::BackendError> {
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
         if len > self.room {
-            return Err(std::io::Error::from(ErrorKind::StorageFull).into());
+            return Err(std::io::Error::from(ErrorKind::StorageFull));
         }
         self.inner.set_len(len)
     }
 
-    fn sync_data(&self) -> Result<(), redb::BackendError> {
+    fn sync_data(&self) -> Result<(), std::io::Error> {
         self.inner.sync_data()
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), redb::BackendError> {
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
         self.inner.write(offset, data)
     }
 }

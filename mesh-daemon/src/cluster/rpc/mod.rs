@@ -1,4 +1,18 @@
 //! The wire between nodes: gRPC over mutual TLS 1.3.
+//!
+//! What a manager does for its peers is one trait a service: [`Trust`], [`Raft`], [`Control`], [`Dispatcher`],
+//! [`Relay`], [`Health`]. Who implements one knows no gRPC and no TLS; a method gets the [`Peer`] that calls, and is
+//! called only by those who may: all but the joining part of `Trust` need a certificate, `Raft` and `Control` a
+//! manager's. [`Server`] is the port of a manager. [`Peers`] gives a [`Link`] to one by address, on which all calls
+//! are methods. Both show and check what [`Credentials`] hold at the time.
+//!
+//! A failure is a [`Refusal`], with gRPC's code and a text that users of Docker know. Streams end with an error if
+//! they are incomplete. Dropping a stream or a call ends it on the other side as well.
+//!
+//! The bounds: [`MAX_MESSAGE`], [`MAX_RAFT_MESSAGE`], [`MAX_TRUST_MESSAGE`] and the rest of `limits`; at each the caller
+//! gets a refusal that says so, or the connection is closed and a line of the log says why.
+//!
+//! [`Peer`]: crate::cluster::ca::Peer
 
 mod client;
 mod convert;
@@ -7,6 +21,8 @@ mod limits;
 mod refusal;
 mod relays;
 mod server;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub use client::{Checked, Link, Peers};

@@ -4,6 +4,8 @@ use std::fmt;
 
 use tonic::Code as Grpc;
 
+use super::client::DialError;
+
 /// What kind of refusal it is. The numbers and names are those of gRPC, which Swarm's messages show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -76,12 +78,19 @@ pub struct Refusal {
     pub code: Code,
     /// What a person reads.
     pub text: String,
+    unsent: bool,
 }
 
 impl Refusal {
     /// A refusal of this kind, with this text.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self { code, text: text.into(), unsent: false }
+    }
+
+    /// Whether the call surely never reached anybody, so that it can be made again whatever it does: there was no
+    /// connection to make it on.
+    pub fn was_never_sent(&self) -> bool {
+        self.unsent
     }
 }
 
@@ -93,15 +102,16 @@ impl From<tonic::Status> for Refusal {
         let code = if lost { Code::Unavailable } else { said };
         // A status that the client's side made names only "transport error"; its causes say what happened.
         let mut text = status.message().to_owned();
-        let mut cause = std::error::Error::source(&status);
+        let (mut cause, mut unsent) = (std::error::Error::source(&status), false);
         while let Some(because) = cause {
+            unsent |= because.is::<DialError>();
             let said = because.to_string();
             if !text.contains(&said) {
                 text = format!("{text}: {said}");
             }
             cause = because.source();
         }
-        Self { code, text }
+        Self { code, text, unsent }
     }
 }
 

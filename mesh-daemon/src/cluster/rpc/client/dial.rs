@@ -35,7 +35,7 @@ pub(super) enum Whom {
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
-pub(super) enum DialError {
+pub(in crate::cluster::rpc) enum DialError {
     #[error("dial {address}")]
     Connect {
         address: String,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tonic::transport::{Channel, Endpoint};
 
 pub use self::calls::Checked;
+pub(super) use self::dial::DialError;
 use self::dial::{Dialler, Whom};
 use super::limits::{DIAL, KEEPALIVE, KEEPALIVE_ANSWER, MAX_HEADERS, MAX_PEERS};
 use super::refusal::{Code, Refusal};
