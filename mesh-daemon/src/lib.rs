@@ -2,6 +2,7 @@
 //!
 //! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
 //! - [`cluster`]: how nodes find, trust and agree.
+//! - [`dns`]: how names resolve for tasks.
 //! - [`cli`]: what a user types.
 //!
 //! Modules depend downward only; `cargo xtask tidy` knows the allowed edges.
@@ -9,3 +10,4 @@
 pub mod cli;
 pub mod cluster;
 pub mod datapath;
+pub mod dns;
