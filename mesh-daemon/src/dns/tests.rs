@@ -95,9 +95,10 @@ fn check(networks: &[NetworkKey], name: &str, kind: RecordType, expected: Result
 #[test]
 fn names_of_a_tasks_networks_are_answered() {
     use RecordType::{A, AAAA, ANY, MX};
-    let tasks: &[&str] = &["10.0.1.10", "10.0.1.11", "10.0.1.12"];
-    let peers: &[&str] = &["10.0.1.20", "10.0.1.21", "10.0.1.22"];
-    let rows: &[(&str, RecordType, Result<&[&str], &str>)] = &[
+    const TASKS: &[&str] = &["10.0.1.10", "10.0.1.11", "10.0.1.12"];
+    const PEERS: &[&str] = &["10.0.1.20", "10.0.1.21", "10.0.1.22"];
+    type Row = (&'static str, RecordType, Result<&'static [&'static str], &'static str>);
+    let rows: &[Row] = &[
         ("web.", A, Ok(&["10.0.1.2"])),
         ("web.", AAAA, Ok(&["fd00:1::2"])),
         ("web.", ANY, Ok(&["10.0.1.2", "fd00:1::2"])),
@@ -105,11 +106,11 @@ fn names_of_a_tasks_networks_are_answered() {
         ("WwW.", A, Ok(&["10.0.1.2"])),
         ("web.front.", A, Ok(&["10.0.1.2"])),
         ("WEB.FRONT.", A, Ok(&["10.0.1.2"])),
-        ("tasks.web.", A, Ok(tasks)),
-        ("tasks.www.front.", A, Ok(tasks)),
+        ("tasks.web.", A, Ok(TASKS)),
+        ("tasks.www.front.", A, Ok(TASKS)),
         ("tasks.web.", AAAA, Ok(&[])),
-        ("peers.", A, Ok(peers)),
-        ("tasks.peers.", A, Ok(peers)),
+        ("peers.", A, Ok(PEERS)),
+        ("tasks.peers.", A, Ok(PEERS)),
         ("web.1.abc.", A, Ok(&["10.0.1.10"])),
         ("web.1.abc.front.", A, Ok(&["10.0.1.10"])),
         ("box.", A, Ok(&["10.0.1.10"])),
