@@ -9,9 +9,10 @@ use mesh_common::abi::{Field, Record, Value};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
-use mesh_common::flow::{Flow, FlowSet};
+use mesh_common::flow::{CHOICE, Flow, FlowSet, is_over};
+use mesh_common::header::proto;
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
-use mesh_common::service::{Backend, Service, ServiceKey, Slot};
+use mesh_common::service::{Backend, Pace, Run, Service, ServiceKey, Slot};
 
 use super::Pins;
 use super::tables::{Change, Edit, Tables, for_each_table};
@@ -20,6 +21,10 @@ use super::tables::{Change, Edit, Tables, for_each_table};
 pub const COUNTERS: &str = "COUNTERS";
 /// The map of tracked connections.
 pub const FLOWS: &str = "FLOWS";
+/// The map of how busy backends are.
+pub const LIVE: &str = "LIVE";
+/// The map of how services are doing.
+pub const PACE: &str = "PACE";
 /// The map of what is dropped.
 pub const DROPS: &str = "DROPS";
 
@@ -164,9 +169,9 @@ impl TryFrom<Map> for Regions {
 }
 
 impl Regions {
-    /// The run that a service names.
-    fn run(&self, service: &Service) -> Result<Vec<Slot>, MapError> {
-        (service.slots_at..service.slots_at + service.slots).map(|index| self.array.get(&index, 0)).collect()
+    /// The slots of a run.
+    fn run(&self, run: Run) -> Result<Vec<Slot>, MapError> {
+        (run.at..run.at + run.len).map(|index| self.array.get(&index, 0)).collect()
     }
 }
 
@@ -207,18 +212,22 @@ macro_rules! define {
         pub struct Maps {
             $( $field: handle!($kind<$key, $value>), )*
             flows: Array<MapData, FlowSet>,
+            live: Array<MapData, u64>,
+            pace: Array<MapData, Pace>,
             counters: PerCpuArray<MapData, u64>,
             drops: PerCpuArray<MapData, u64>,
         }
 
         /// The names of all maps.
-        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, COUNTERS, DROPS ];
+        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, LIVE, PACE, COUNTERS, DROPS ];
 
         impl Maps {
             fn build(mut take: impl FnMut(&'static str) -> Result<Map, MapsError>) -> Result<Self, MapsError> {
                 Ok(Self {
                     $( $field: typed(take($name)?, $name)?, )*
                     flows: typed(take(FLOWS)?, FLOWS)?,
+                    live: typed(take(LIVE)?, LIVE)?,
+                    pace: typed(take(PACE)?, PACE)?,
                     counters: typed(take(COUNTERS)?, COUNTERS)?,
                     drops: typed(take(DROPS)?, DROPS)?,
                 })
@@ -233,8 +242,10 @@ macro_rules! define {
                     $( $field: Table::read(&self.$field).map_err(|source| MapsError::Read { name: $name, source })?, )*
                 };
                 for service in tables.services.values() {
-                    let run = self.slots.run(service).map_err(|source| MapsError::Read { name: "SLOTS", source })?;
-                    tables.slots.insert(service.slots_at, run);
+                    for run in [service.all(), service.entry()] {
+                        let slots = self.slots.run(run).map_err(|source| MapsError::Read { name: "SLOTS", source })?;
+                        tables.slots.insert(run.at, slots);
+                    }
                 }
                 Ok(tables)
             }
@@ -261,6 +272,8 @@ macro_rules! define {
             pub fn dump(&self, name: &str, visit: Visit<'_>) -> Result<(), MapsError> {
                 match name {
                     FLOWS => self.dump_flows(visit)?,
+                    LIVE => self.dump_live(visit)?,
+                    PACE => Table::dump(&self.pace, visit).map_err(|source| MapsError::Read { name: PACE, source })?,
                     $(
                         $name => Table::dump(&self.$field, visit).map_err(|source| MapsError::Read { name: $name, source })?,
                     )*
@@ -305,6 +318,33 @@ impl Maps {
             visit(&Cell("index", &place), &flow);
         }
         Ok(())
+    }
+
+    /// How busy each backend is: what this node remembers as the node of its task, and what it sends there
+    /// as the node that was dialled.
+    fn dump_live(&self, visit: Visit<'_>) -> Result<(), MapsError> {
+        let mut busy = BTreeMap::<u32, Busy>::new();
+        for (backend, sent) in Table::read(&self.live).map_err(|source| MapsError::Read { name: LIVE, source })? {
+            busy.entry(backend).or_default().sent = sent;
+        }
+        for (_, flow) in self.flows()?.iter().filter(|(_, flow)| flow.ifindex & CHOICE == 0) {
+            let of_backend = busy.entry(flow.backend).or_default();
+            of_backend.flows += 1;
+            of_backend.connections += u64::from(is_live(flow));
+        }
+        for (backend, busy) in &busy {
+            visit(&Cell("backend", backend), busy);
+        }
+        Ok(())
+    }
+
+    /// Sets how many connections this node sends to a backend.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_live(&mut self, backend: u32, sent: u64) -> Result<(), MapsError> {
+        let capacity = self.live.len();
+        self.live.set(backend, sent, 0).map_err(|source| MapsError::Write { name: LIVE, capacity, source })
     }
 
     /// The number of sets of flows.
@@ -370,6 +410,27 @@ impl<T: Field> Record for Cell<'_, T> {
             Value::Record(record) => record.visit(visit),
             other => visit(self.0, other),
         }
+    }
+}
+
+/// Is it a connection that goes on? Of datagrams nobody can tell.
+pub fn is_live(flow: &Flow) -> bool {
+    flow.proto == proto::TCP && !is_over(flow.state)
+}
+
+/// How busy a backend is.
+#[derive(Default)]
+struct Busy {
+    connections: u64,
+    flows: u64,
+    sent: u64,
+}
+
+impl Record for Busy {
+    fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Value<'a>)) {
+        visit("connections", Value::Number(self.connections));
+        visit("flows", Value::Number(self.flows));
+        visit("sent", Value::Number(self.sent));
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use aya_obj::Object;
 use mesh_common::flow::FlowSet;
 use mesh_common::limits;
+use mesh_common::service::Pace;
 
 use super::OBJECT;
-use crate::datapath::maps::{COUNTERS, DROPS, FLOWS};
+use crate::datapath::maps::{COUNTERS, DROPS, FLOWS, LIVE, PACE};
 use crate::datapath::tables::{CONTRACT, Shape};
 
 /// Maps that only the programs use: never pinned, never opened by the daemon.
@@ -17,7 +18,9 @@ fn of_the_daemon() -> BTreeMap<&'static str, Shape> {
     let counted = Shape { key: 4, value: 8, capacity: limits::COUNTED };
     let flows = Shape { key: 4, value: size_of::<FlowSet>() as u32, capacity: limits::FLOW_SETS };
     let mut shapes: BTreeMap<_, _> = CONTRACT.iter().copied().collect();
-    shapes.extend([(FLOWS, flows), (COUNTERS, counted), (DROPS, counted)]);
+    let live = Shape { key: 4, value: 8, capacity: limits::BACKENDS };
+    let pace = Shape { key: 4, value: size_of::<Pace>() as u32, capacity: limits::PACES };
+    shapes.extend([(FLOWS, flows), (LIVE, live), (PACE, pace), (COUNTERS, counted), (DROPS, counted)]);
     shapes
 }
 
