@@ -6,6 +6,7 @@
 //! - [`manager`]: what the leader decides.
 //! - [`agent`]: what a worker does.
 //! - [`runtime`]: how a task runs.
+//! - [`dns`]: how names resolve.
 //! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
 //! - [`api`]: how users speak.
 //! - [`node`]: all of it together.
@@ -18,6 +19,7 @@ pub mod api;
 pub mod cli;
 pub mod cluster;
 pub mod datapath;
+pub mod dns;
 pub mod manager;
 pub mod model;
 pub mod node;

@@ -1,4 +1,10 @@
 //! Membership: detectors on a simulated network, from a seed that a failing test prints.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and shows times"
+)]
 
 mod net;
 
@@ -222,6 +228,12 @@ fn a_hundred_nodes_that_know_three_become_a_cluster() {
     let took = net.run_until(30 * SECOND, Net::all_alive);
     println!("100 nodes from three seeds: {took:?}");
     assert!(took.is_some_and(|took| took < 5 * SECOND), "{took:?}");
+    net.run_for(3 * SECOND);
+    let sent = net.total_sent();
+    net.run_for(2 * SECOND);
+    let rate = (net.total_sent() - sent) / 2 / 100;
+    println!("100 nodes at rest: {rate} packets a second each");
+    assert!(rate < 40, "{rate} packets a second each, at rest");
 }
 
 /// The list that managers hand out holds all but ten; those know one node.

@@ -296,6 +296,72 @@ mod on_sockets {
         running.shutdown().await;
     }
 
+    /// Its thread sleeps, as a process that gets SIGSTOP: nothing of it runs, its socket fills.
+    #[tokio::test]
+    async fn who_was_stopped_is_dead_for_the_others_comes_back_and_blames_nobody() {
+        let mut running = JoinSet::new();
+        let nodes = start(77, 4, &mut running).await;
+        let peers: Vec<_> =
+            nodes.iter().map(|node| Peer { node: node.key, address: node.address, generation: Some(1) }).collect();
+        nodes.iter().for_each(|node| node.handle.introduce(&peers));
+        let address = SocketAddr::from(([127, 46, 77, 99], PORT));
+        let (sleep, asleep) = std::sync::mpsc::channel::<Duration>();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let stop = CancellationToken::new();
+        let until = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let me = Me { node: NodeKey(99), life: 1 };
+                let timing = Timing { suspicion: Duration::from_secs(2), ..Timing::default() };
+                let chance = StdRng::seed_from_u64(99);
+                let detector = Detector::new(me, address, timing, ring(&[1]), chance).unwrap();
+                let endpoint = Endpoint::bind(address, detector).await.unwrap();
+                let handle = endpoint.handle();
+                handle.introduce(&peers);
+                tell.send(handle).ok().unwrap();
+                let mut work = JoinSet::new();
+                work.spawn(async move {
+                    loop {
+                        if let Ok(time) = asleep.try_recv() {
+                            std::thread::sleep(time);
+                        }
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                });
+                endpoint.run(until).await
+            })
+        });
+        let stopped = told.await.unwrap();
+        wait_for(&nodes[0], |members| is(members, NodeKey(99), Liveness::Alive)).await;
+        let mut seen = stopped.members();
+        let reached = seen.wait_for(|members| members.len() == 4);
+        tokio::time::timeout(Duration::from_secs(10), reached).await.expect("in time").unwrap();
+
+        sleep.send(Duration::from_secs(6)).unwrap();
+        for node in &nodes {
+            wait_for(node, |members| is(members, NodeKey(99), Liveness::Down)).await;
+        }
+        let mut seen = stopped.members();
+        let blamed = async {
+            let down = |members: &Members| members.values().any(|member| member.liveness == Liveness::Down);
+            seen.wait_for(|members| down(members)).await.map(drop)
+        };
+        let back = async {
+            for node in &nodes {
+                wait_for(node, |members| is(members, NodeKey(99), Liveness::Alive)).await;
+            }
+        };
+        tokio::select! {
+            () = back => {}
+            _ = blamed => panic!("who was stopped believes another dead"),
+        }
+        assert!(stopped.generation() > 1 && stopped.counters().stalls > 0);
+        stop.cancel();
+        thread.join().unwrap().unwrap();
+        running.shutdown().await;
+    }
+
     #[tokio::test]
     async fn a_port_that_is_taken_is_named() {
         let address = SocketAddr::from(([127, 46, 80, 1], PORT));

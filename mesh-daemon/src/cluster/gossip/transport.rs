@@ -24,12 +24,15 @@ use super::seal::KeyRing;
 const READ_AT_ONCE: usize = 256;
 /// Larger than any packet; what is longer is cut, and then does not authenticate.
 const PACKET: usize = 2048;
-/// How many exchanges run at a time, in and out; more are refused, and come again.
-const EXCHANGES: usize = 8;
+/// How many exchanges of each direction run at a time; more wait. Who holds
+/// connections without a key takes no place from those that this node begins.
+const EXCHANGES: usize = 4;
 /// How long an exchange may take.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a connection that the system had no room for counts as one, so that failing takes time.
+const BREATH: Duration = Duration::from_millis(100);
 /// How long a message of an exchange may be.
-const MAX_MESSAGE: usize = 8 << 20;
+const MAX_MESSAGE: usize = 4 << 20;
 /// What is read before a message has authenticated is never more than what arrived; this is how
 /// much room is made at a time.
 const CHUNK: usize = 64 << 10;
@@ -182,7 +185,7 @@ impl Endpoint {
     ///
     /// The socket broke.
     pub async fn run(self, stop: CancellationToken) -> Result<(), GossipError> {
-        let mut exchanges = JoinSet::new();
+        let (mut asked, mut served) = (JoinSet::new(), JoinSet::new());
         loop {
             self.read()?;
             let deadline = {
@@ -190,20 +193,22 @@ impl Endpoint {
                 detector.tick(self.shared.now());
                 detector.deadline()
             };
-            self.flush(&mut exchanges);
+            self.flush(&mut asked);
             let due = deadline.map_or_else(|| Instant::now() + PATIENCE, |at| self.shared.start + at);
             tokio::select! {
                 () = stop.cancelled() => break,
                 ready = self.udp.readable() => ready.map_err(|source| self.broken(source))?,
                 () = self.shared.wake.notified() => {}
                 () = sleep_until(due) => {}
-                Some(_) = exchanges.join_next() => {}
-                accepted = self.tcp.accept() => self.accept(accepted, &mut exchanges),
+                Some(_) = asked.join_next() => {}
+                Some(_) = served.join_next() => {}
+                accepted = self.tcp.accept(), if served.len() < EXCHANGES => self.accept(accepted, &mut served),
             }
         }
         self.shared.detector().leave(self.shared.now());
-        self.flush(&mut exchanges);
-        exchanges.shutdown().await;
+        self.flush(&mut asked);
+        asked.shutdown().await;
+        served.shutdown().await;
         Ok(())
     }
 
@@ -226,7 +231,7 @@ impl Endpoint {
     }
 
     /// Sends what is to be sent, and shows what has changed.
-    fn flush(&self, exchanges: &mut JoinSet<()>) {
+    fn flush(&self, asked: &mut JoinSet<()>) {
         let (transmits, members, gone) = {
             let mut detector = self.shared.detector();
             (detector.transmits(), detector.members(), detector.gone())
@@ -239,9 +244,9 @@ impl Endpoint {
                         tracing::trace!(%error, %to, "a packet of membership was not sent");
                     }
                 }
-                Transmit::Exchange { with } if exchanges.len() < EXCHANGES => {
+                Transmit::Exchange { with } if asked.len() < EXCHANGES => {
                     let shared = Arc::clone(&self.shared);
-                    exchanges.spawn(async move { finish(timeout(PATIENCE, ask(&shared, with)).await, with, &shared) });
+                    asked.spawn(async move { finish(timeout(PATIENCE, ask(&shared, with)).await, with, &shared) });
                 }
                 Transmit::Exchange { .. } => {}
             }
@@ -250,14 +255,16 @@ impl Endpoint {
         publish(&self.shared.gone, gone);
     }
 
-    fn accept(&self, accepted: io::Result<(TcpStream, SocketAddr)>, exchanges: &mut JoinSet<()>) {
+    fn accept(&self, accepted: io::Result<(TcpStream, SocketAddr)>, served: &mut JoinSet<()>) {
         match accepted {
-            Ok((stream, from)) if exchanges.len() < EXCHANGES => {
+            Ok((stream, from)) => {
                 let shared = Arc::clone(&self.shared);
-                exchanges.spawn(async move { finish(timeout(PATIENCE, serve(&shared, stream)).await, from, &shared) });
+                served.spawn(async move { finish(timeout(PATIENCE, serve(&shared, stream)).await, from, &shared) });
             }
-            Ok(_) => {} // refused by closing: the other side tries again
-            Err(error) => tracing::debug!(%error, "an exchange of membership was not accepted"),
+            Err(error) => {
+                tracing::debug!(%error, "an exchange of membership was not accepted");
+                served.spawn(tokio::time::sleep(BREATH));
+            }
         }
     }
 }

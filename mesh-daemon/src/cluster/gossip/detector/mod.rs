@@ -24,6 +24,8 @@ use super::timing::Timing;
 use super::{KeyRingError, MAX_MEMBERS, Member, NodeKey, TOLD_DIRECTLY, sync};
 use outcome::Spread;
 
+/// How many exchanges in a row are put off while news still comes in.
+const MOST_PUT_OFF: u32 = 4;
 /// How many forgotten nodes are kept out.
 const MAX_OUTCASTS: usize = 256;
 /// How many silent nodes are spoken to at once.
@@ -161,6 +163,10 @@ pub struct Detector {
     suspects: u64,
     /// The last doubt that was objected to: generation and incarnation.
     objected_to: Option<(u64, u16)>,
+    /// What this node knew when it last said so.
+    hinted: Option<u64>,
+    /// How many exchanges in a row were put off.
+    put_off: u32,
 }
 
 impl Detector {
@@ -210,6 +216,8 @@ impl Detector {
             drawn_at: 0,
             suspects: 0,
             objected_to: None,
+            hinted: None,
+            put_off: 0,
         })
     }
 
@@ -473,9 +481,18 @@ impl Detector {
     /// Asks for an exchange with a member that knows something else.
     fn compare(&mut self, from: NodeKey, theirs: u64, now: Duration) {
         let recent = self.exchanged_at.is_some_and(|at| now.saturating_sub(at) < self.timing.sync_interval / 4);
-        if theirs == self.fingerprint() || recent {
+        let ours = self.fingerprint();
+        if theirs == ours || recent {
             return;
         }
+        // Among many, what rumours are still bringing is not worth an exchange; but neither is it
+        // waited for without end.
+        let moving = self.hinted != Some(ours) && self.protocol.num_members() > TOLD_DIRECTLY;
+        if moving && self.put_off < MOST_PUT_OFF {
+            self.put_off += 1;
+            return;
+        }
+        self.put_off = 0;
         if let Some(id) = self.identity_of(from) {
             self.exchanged_at = Some(now);
             self.out.push(Transmit::Exchange { with: id.address });
@@ -508,7 +525,9 @@ impl Detector {
             }
             Event::Hint => {
                 lock(&self.board).notices.expire(now);
-                let hint = Frame::Hint(self.fingerprint());
+                let ours = self.fingerprint();
+                self.hinted = Some(ours);
+                let hint = Frame::Hint(ours);
                 let chosen = self.protocol.iter_members().choose(&mut self.chance).map(|member| member.id().address);
                 if let Some(to) = chosen {
                     self.send(to, &hint);
