@@ -5,4 +5,5 @@
 //! befalls them.
 
 mod agreement;
+#[cfg(test)]
 mod raft;
