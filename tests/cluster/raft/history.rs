@@ -69,7 +69,7 @@ impl History {
             }
             let Some(newest) = newest else { continue };
             let late = if call.is_write { call.version <= newest.version } else { call.version < newest.version };
-            assert!(!late, "{newest:?} ended before this began: {call:?}");
+            assert!(!late, "{newest:?} at {} ended before this at {} began: {call:?}", newest.at, call.at);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mesh_daemon::cluster::raft::{Disk, MemberError, Refusal, backup, force_new_cluster, restore};
 use mesh_daemon::store::{Error, ProposeError, Rejection};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::disk::SimDisk;
 use super::simulate;
@@ -25,6 +25,37 @@ fn raft_one_manager_is_a_cluster_and_finds_its_state_again() {
         let view = world.up[&1].store.fresh_view().await.unwrap();
         assert_eq!(view.configs().len(), 200);
     });
+}
+
+/// Power fails at an arbitrary moment of a stream of writes: sectors that were not synced are lost or kept in
+/// any mixture.
+#[test]
+fn raft_a_crash_at_any_write_loses_nothing_acknowledged() {
+    for seed in 0..30 {
+        simulate(seed, |chance| async move {
+            let mut world = World::with_voters(chance.clone(), 1).await;
+            let mut acknowledged = 0;
+            for _ in 0..8 {
+                let store = world.up[&1].store.clone();
+                let writing = async {
+                    while write(&store, acknowledged).await.is_ok() {
+                        acknowledged += 1;
+                    }
+                };
+                let moment = Duration::from_micros(chance.of(0..20_000));
+                let _ = timeout(moment, writing).await; // it ends when the power does
+                world.crash(1);
+                world.start(1).await;
+                world.wait_for_leader().await;
+                let view = world.up[&1].store.fresh_view().await.unwrap();
+                let there = view.configs().len() as u128;
+                // The write that was under way may have come to the disk.
+                assert!(there == acknowledged || there == acknowledged + 1, "{there} of {acknowledged} are there");
+                acknowledged = there;
+            }
+            assert!(acknowledged > 8, "the crashes left no time to write: {acknowledged}");
+        });
+    }
 }
 
 #[test]

@@ -24,9 +24,9 @@ use crate::store::Pending;
 /// gives up too early asks again and again.
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 /// A piece of a snapshot has so long.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Who gets a snapshot puts it in force within this time.
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
+const PIECE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Who has all pieces puts them in force, at least so many bytes a second.
+const INSTALL_BYTES_PER_S: u64 = 4 * 1024 * 1024;
 /// A snapshot travels in pieces of this size.
 const PIECE_BYTES: usize = 1024 * 1024;
 
@@ -185,7 +185,8 @@ impl Line {
             let last = rest.is_empty();
             let meta = snapshot.meta.clone();
             let piece = SnapshotPiece { vote, meta, offset, bytes: Payload(bytes.to_vec()), last };
-            let timeout = if last { INSTALL_TIMEOUT } else { PIECE_TIMEOUT };
+            let install = Duration::from_secs((offset + length) / INSTALL_BYTES_PER_S);
+            let timeout = if last { PIECE_TIMEOUT + install } else { PIECE_TIMEOUT };
             match self.ask(Request::Snapshot(piece), timeout).await? {
                 Reply::Snapshot(answer) => return Ok(answer),
                 Reply::Piece if !last => offset += length,
