@@ -6,9 +6,7 @@ use super::{lifecycle, process, run_all};
 #[test]
 fn the_embedded_runtime_behaves() {
     let bed = Bed::oci();
-    run_all(&bed, lifecycle::ALL);
-    run_all(&bed, lifecycle::CHECKED);
-    run_all(&bed, process::ALL);
+    run_all(&bed, &[lifecycle::ALL, lifecycle::CHECKED, process::ALL].concat());
 }
 
 #[test]

@@ -199,8 +199,10 @@ impl Inner {
             Phase::Is(state) => state,
             Phase::Lost => State::Exited(record::lost((self.clock)())),
         };
+        let told = self.told().get(&record.id).map(|told| told.borrow().clone());
         let health = match (&state, &record.check) {
             (_, None) => Health::None,
+            (_, Some(_)) if told.is_some() => told.unwrap_or_default(),
             (State::Created, Some(_)) => Health::Starting,
             (State::Running { .. } | State::Exited(_), Some(_)) => {
                 record::read(&lifecycle::health_file(directory))?.unwrap_or(Health::Starting)
