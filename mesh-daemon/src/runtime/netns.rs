@@ -67,9 +67,8 @@ pub fn exists(path: &Path) -> bool {
 /// The namespace cannot be entered.
 pub fn enter<T: Send>(path: &Path, inside: impl FnOnce() -> T + Send) -> Result<T, RuntimeError> {
     let file = File::open(path).map_err(RuntimeError::file("open the network namespace", path))?;
-    let entered = std::thread::scope(|scope| {
-        scope.spawn(|| setns(&file, CloneFlags::CLONE_NEWNET).map(|()| inside())).join()
-    });
+    let entered =
+        std::thread::scope(|scope| scope.spawn(|| setns(&file, CloneFlags::CLONE_NEWNET).map(|()| inside())).join());
     let entered = entered.map_err(|_| RuntimeError::Thread)?;
     entered.map_err(|errno| RuntimeError::file("enter the network namespace", path)(errno.into()))
 }

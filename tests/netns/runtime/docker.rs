@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::bed::{Bed, LIMIT, container, is_running, shell, threads};
+use super::bed::{Bed, LIMIT, container, is_running, options, shell, threads};
 use super::{lifecycle, process, run_all};
 
 /// An engine of our own, which ends with this value.
@@ -27,6 +27,7 @@ impl Engine {
         let mut command = Command::new("dockerd");
         command.arg("--data-root").arg(path("data")).arg("--exec-root").arg(path("exec"));
         command.arg("--pidfile").arg(path("pid")).arg("--host").arg(format!("unix://{}", socket.display()));
+        command.arg("--cgroup-parent").arg(options(files).cgroup_parent);
         // It has no network, so that it touches nothing of the machine's.
         command.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"]);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -47,7 +48,8 @@ impl Engine {
 
     fn docker(&self, args: &[&str]) -> Result<String, String> {
         let mut command = Command::new("docker");
-        let output = command.arg("--host").arg(format!("unix://{}", self.socket.display())).args(args).output().unwrap();
+        let output =
+            command.arg("--host").arg(format!("unix://{}", self.socket.display())).args(args).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
@@ -94,7 +96,9 @@ fn what_its_client_sees_and_does(bed: &Bed, engine: &Engine) {
     assert!(engine.docker(&["ps", "--format", "{{.Names}}"]).unwrap().contains(&wanted.name));
     assert_eq!(engine.docker(&["logs", &wanted.name]).unwrap(), "hello\n");
     // Another's container on the same engine is none of ours.
-    engine.docker(&["run", "--detach", "--name", "theirs", "--net", "none", "shell:1", "sh", "-c", "sleep 1000"]).unwrap();
+    engine
+        .docker(&["run", "--detach", "--name", "theirs", "--net", "none", "shell:1", "sh", "-c", "sleep 1000"])
+        .unwrap();
     let all = bed.block_on(bed.runtime.list()).unwrap();
     assert!(all.iter().any(is_running) && all.iter().all(|status| status.name != "theirs"), "{all:?}");
     engine.docker(&["stop", "--time", "0", &wanted.name]).unwrap();

@@ -48,9 +48,11 @@ pub(super) fn create(container: &Container, files: &[Placed]) -> Result<Containe
 fn host_config(container: &Container, files: &[Placed]) -> Result<Value, RuntimeError> {
     let (spec, resources) = (&container.spec, &container.resources);
     let mut mounts = spec.mounts.iter().map(mount).collect::<Result<Vec<_>, _>>()?;
-    mounts.extend(files.iter().map(|file| {
-        json!({ "Type": "bind", "Source": file.source, "Target": file.target, "ReadOnly": true })
-    }));
+    mounts.extend(
+        files
+            .iter()
+            .map(|file| json!({ "Type": "bind", "Source": file.source, "Target": file.target, "ReadOnly": true })),
+    );
     let ulimits: Vec<Value> = spec
         .ulimits
         .iter()
@@ -128,12 +130,8 @@ fn security(container: &Container) -> Vec<String> {
         options.push("no-new-privileges".to_owned());
     }
     if let Some(selinux) = &privileges.selinux {
-        let labels = [
-            ("user", &selinux.user),
-            ("role", &selinux.role),
-            ("type", &selinux.kind),
-            ("level", &selinux.level),
-        ];
+        let labels =
+            [("user", &selinux.user), ("role", &selinux.role), ("type", &selinux.kind), ("level", &selinux.level)];
         let set = labels.iter().filter(|(_, value)| !value.is_empty());
         options.extend(set.map(|(name, value)| format!("label={name}:{value}")));
         if selinux.disable {
@@ -160,7 +158,8 @@ fn mount(mount: &Mount) -> Result<Value, RuntimeError> {
         value["Source"] = json!(mount.source);
     }
     if let Some(bind) = &mount.bind {
-        value["BindOptions"] = json!({ "NonRecursive": bind.non_recursive, "CreateMountpoint": bind.create_mountpoint });
+        value["BindOptions"] =
+            json!({ "NonRecursive": bind.non_recursive, "CreateMountpoint": bind.create_mountpoint });
         if !bind.propagation.is_empty() {
             value["BindOptions"]["Propagation"] = json!(bind.propagation);
         }
@@ -175,7 +174,8 @@ fn mount(mount: &Mount) -> Result<Value, RuntimeError> {
         }
     }
     if let Some(tmpfs) = &mount.tmpfs {
-        value["TmpfsOptions"] = json!({ "SizeBytes": tmpfs.size_bytes, "Mode": if tmpfs.mode == 0 { 0o1777 } else { tmpfs.mode } });
+        value["TmpfsOptions"] =
+            json!({ "SizeBytes": tmpfs.size_bytes, "Mode": if tmpfs.mode == 0 { 0o1777 } else { tmpfs.mode } });
         if !tmpfs.options.is_empty() {
             value["TmpfsOptions"]["Options"] = json!(tmpfs.options);
         }

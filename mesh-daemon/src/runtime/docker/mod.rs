@@ -134,7 +134,8 @@ impl DockerRuntime {
         };
         let mut body = body::create(container, &placed)?;
         body.image = Some(by_digest(&container.spec.image));
-        let options = CreateContainerOptions { name: Some(container.name.clone()), ..CreateContainerOptions::default() };
+        let options =
+            CreateContainerOptions { name: Some(container.name.clone()), ..CreateContainerOptions::default() };
         match self.docker.create_container(Some(options), body).await {
             Ok(made) => Ok(ContainerId(made.id)),
             Err(error) => {
@@ -479,7 +480,11 @@ fn of(id: &ContainerId, act: &str, error: EngineError) -> RuntimeError {
     match error {
         error if is(&error, 404) && !error.to_string().contains("No such exec") => {
             let names_it = error.to_string().contains("No such container");
-            if names_it { RuntimeError::Unknown { id: id.clone() } } else { failed(format!("{act} container {id}"))(error) }
+            if names_it {
+                RuntimeError::Unknown { id: id.clone() }
+            } else {
+                failed(format!("{act} container {id}"))(error)
+            }
         }
         error => failed(format!("{act} container {id}"))(error),
     }
@@ -514,7 +519,8 @@ fn without_tag(name: &str) -> &str {
 /// Owners by number: the files of the image, which name them, are the engine's.
 fn numbers(uid: &str, gid: &str) -> Result<(u32, u32), RuntimeError> {
     let number = |text: &str| {
-        let why = || RuntimeError::spec("File.UID", format!("\"{text}\" is no number, and an engine's image is not read"));
+        let why =
+            || RuntimeError::spec("File.UID", format!("\"{text}\" is no number, and an engine's image is not read"));
         if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| why()) }
     };
     Ok((number(uid)?, number(gid)?))

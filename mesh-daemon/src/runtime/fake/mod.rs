@@ -175,7 +175,8 @@ impl FakeRuntime {
 
     async fn run(&self, id: &ContainerId) -> Result<Started, RuntimeError> {
         let fake = self.get(id)?;
-        let started = Started { pid: 1, netns: fake.container.netns.clone().unwrap_or_else(|| "/proc/1/ns/net".into()) };
+        let started =
+            Started { pid: 1, netns: fake.container.netns.clone().unwrap_or_else(|| "/proc/1/ns/net".into()) };
         let life = self.life(&fake);
         if life.exit.is_some() {
             return Err(RuntimeError::State { id: id.clone(), why: "has run already: a container runs once" });

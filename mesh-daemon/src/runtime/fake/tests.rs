@@ -74,7 +74,7 @@ async fn scripted_failures_say_what_the_script_says() {
         error.to_string()
     };
     let script = Script { prepare_fails: Some("no image".to_owned()), ..Script::default() };
-    assert!(fails(script).await.starts_with("prepare of container ") );
+    assert!(fails(script).await.starts_with("prepare of container "));
     let script = Script { start_fails: Some("no program".to_owned()), ..Script::default() };
     assert!(fails(script).await.ends_with(": no program"));
 }

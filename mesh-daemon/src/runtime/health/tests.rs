@@ -26,7 +26,8 @@ fn the_command_is_that_of_the_spec_else_of_the_image_and_none_switches_it_off() 
 
 #[test]
 fn times_are_the_specs_then_the_images_then_dockers() {
-    let spec = Healthcheck { test: vec!["CMD".into(), "a".into()], interval: Some(seconds(1)), ..Healthcheck::default() };
+    let spec =
+        Healthcheck { test: vec!["CMD".into(), "a".into()], interval: Some(seconds(1)), ..Healthcheck::default() };
     let image = ImageHealthcheck { interval: 9_000_000_000, timeout: 2_000_000_000, ..ImageHealthcheck::default() };
     let check = Check::of(Some(&spec), Some(&image)).unwrap();
     assert_eq!((check.interval, check.timeout, check.retries), (seconds(1), seconds(2), 3));

@@ -106,8 +106,10 @@ fn tar_file(content: &Content, path: &Path) -> Result<Archive, ImageError> {
         (2, [0x1f, 0x8b]) => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(file))),
         _ => Box::new(BufReader::new(file)),
     };
-    let not_tar =
-        |error: std::io::Error| ImageError::NotAnImage { path: path.to_owned(), why: format!("it is no tar file: {error}") };
+    let not_tar = |error: std::io::Error| ImageError::NotAnImage {
+        path: path.to_owned(),
+        why: format!("it is no tar file: {error}"),
+    };
     let mut archive = Archive::default();
     for entry in tar::Archive::new(plain).entries().map_err(not_tar)? {
         let mut entry = entry.map_err(not_tar)?;
@@ -170,9 +172,7 @@ fn layout(content: &Content, index: &[u8]) -> Result<Vec<Found>, ImageError> {
         let document = Document::parse(&what, &content.document(&digest)?)?;
         let (manifest, index) = match document {
             Document::Manifest(_) => (digest, None),
-            Document::Index(inner) => {
-                (manifest::digest(manifest::choose(&digest.to_string(), &inner)?)?, Some(digest))
-            }
+            Document::Index(inner) => (manifest::digest(manifest::choose(&digest.to_string(), &inner)?)?, Some(digest)),
         };
         Ok(Found { name: name_of(entry), manifest, index })
     });

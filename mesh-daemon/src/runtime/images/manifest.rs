@@ -224,9 +224,6 @@ fn packing(media: &MediaType) -> Result<Packing, ImageError> {
     }
 }
 
-pub(super) fn malformed(
-    what: &str,
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> ImageError {
+pub(super) fn malformed(what: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ImageError {
     ImageError::Malformed { what: what.to_owned(), source: source.into() }
 }

@@ -136,12 +136,7 @@ impl Registry {
         Ok((digest, bytes))
     }
 
-    async fn blob(
-        &self,
-        content: &Arc<Content>,
-        reference: &Reference,
-        blob: Descriptor,
-    ) -> Result<(), ImageError> {
+    async fn blob(&self, content: &Arc<Content>, reference: &Reference, blob: Descriptor) -> Result<(), ImageError> {
         let digest = manifest::digest(&blob)?;
         if content.has(&digest) {
             return Ok(());

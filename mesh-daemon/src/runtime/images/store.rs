@@ -175,7 +175,8 @@ impl ImageStore {
     /// The name of an imported image, after a look whether it is whole.
     fn name(&self, path: &Path, given: Option<&str>, found: Found) -> Result<(String, Named), ImageError> {
         let image = manifest::read(&self.0.content, &found.manifest)?;
-        let nameless = || ImageError::NotAnImage { path: path.to_owned(), why: "it has no name: give it one".to_owned() };
+        let nameless =
+            || ImageError::NotAnImage { path: path.to_owned(), why: "it has no name: give it one".to_owned() };
         let name = references::parse(&given.map(str::to_owned).or(found.name).ok_or_else(nameless)?)?;
         if let Some(lacking) = image.layers.iter().find(|layer| !self.0.content.has(&layer.blob)) {
             let why = format!("layer {} is not in it", lacking.blob);

@@ -144,7 +144,10 @@ fn layout(name: &str, content: &str) -> BTreeMap<String, Vec<u8>> {
     let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
     let mut manifest: Value = add(manifest.to_string().into_bytes(), "application/vnd.oci.image.manifest.v1+json");
     manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
-    files.insert("index.json".to_owned(), json!({ "schemaVersion": 2, "manifests": [manifest] }).to_string().into_bytes());
+    files.insert(
+        "index.json".to_owned(),
+        json!({ "schemaVersion": 2, "manifests": [manifest] }).to_string().into_bytes(),
+    );
     files
 }
 
@@ -193,7 +196,11 @@ async fn what_is_damaged_is_refused_and_leaves_nothing() {
         ("a configuration that is not there", foreign, "open "),
         ("no index at all", BTreeMap::new(), "neither index.json nor manifest.json"),
         ("an index that is none", index("{"), "index.json is not what"),
-        ("names that are no digests", index(r#"{"schemaVersion":2,"manifests":[{"mediaType":"a","digest":"sha256:../x","size":1}]}"#), "i"),
+        (
+            "names that are no digests",
+            index(r#"{"schemaVersion":2,"manifests":[{"mediaType":"a","digest":"sha256:../x","size":1}]}"#),
+            "i",
+        ),
     ] {
         let bed = Bed::new(u64::MAX);
         let error = bed.import(&files).await.expect_err(what);

@@ -68,7 +68,8 @@ impl Inner {
         let (inner, container, of) = (self.clone(), container.clone(), id.clone());
         let make = move || {
             let mut mounted = Mounted::default();
-            let made = rootfs::remove(&directory).and_then(|()| inner.make(&directory, &of, &container, &image, &mut mounted));
+            let made =
+                rootfs::remove(&directory).and_then(|()| inner.make(&directory, &of, &container, &image, &mut mounted));
             made.inspect_err(|_| {
                 // The first error is the one to tell; what stays goes at the next start.
                 let _ = inner.volumes.remove(&mounted.nameless);
@@ -305,7 +306,12 @@ impl Inner {
         Ok(())
     }
 
-    fn watch_health(self: &Arc<Self>, directory: &Directory, record: &Record, age: Duration) -> Result<(), RuntimeError> {
+    fn watch_health(
+        self: &Arc<Self>,
+        directory: &Directory,
+        record: &Record,
+        age: Duration,
+    ) -> Result<(), RuntimeError> {
         let Some(check) = record.check.clone() else { return Ok(()) };
         let file = health_file(directory);
         let first = record::read(&file)?.unwrap_or(Health::Starting);

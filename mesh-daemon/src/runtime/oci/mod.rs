@@ -299,7 +299,9 @@ impl Runtime for OciRuntime {
     fn description(&self) -> Description {
         let mut lacks = Vec::new();
         if !self.0.host.filters_calls {
-            lacks.push("system calls of containers are not filtered: the OCI runtime is built without seccomp".to_owned());
+            lacks.push(
+                "system calls of containers are not filtered: the OCI runtime is built without seccomp".to_owned(),
+            );
         }
         if !self.0.host.counts_swap {
             lacks.push("swap of containers is not limited: the kernel does not count it".to_owned());

@@ -37,11 +37,8 @@ pub(super) fn mount_root(
     } else {
         layers.join(":")
     };
-    let options = format!(
-        "lowerdir={lower},upperdir={},workdir={}",
-        directory.upper().display(),
-        directory.work().display()
-    );
+    let options =
+        format!("lowerdir={lower},upperdir={},workdir={}", directory.upper().display(), directory.work().display());
     let target = directory.rootfs();
     // Layers have short names where they lie, and a thread may have a working directory of its own.
     let stack = || {
@@ -76,8 +73,9 @@ pub(super) fn open_inside(directory: &Directory, path: &str) -> Result<OwnedFd, 
     let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
     let path = path.trim_start_matches('/');
     let path = if path.is_empty() { "." } else { path };
-    let root = rustix::fs::openat(CWD, directory.rootfs(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(errno)?;
+    let root =
+        rustix::fs::openat(CWD, directory.rootfs(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(errno)?;
     openat2(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
         .map_err(errno)
 }

@@ -53,7 +53,8 @@ impl Volumes {
             };
             mounted.binds.push(bind);
         }
-        let taken = |path: &str| mounts.iter().any(|mount| mount.target.trim_end_matches('/') == path.trim_end_matches('/'));
+        let taken =
+            |path: &str| mounts.iter().any(|mount| mount.target.trim_end_matches('/') == path.trim_end_matches('/'));
         for path in image.volumes.iter().flatten().map(|(path, _)| path).filter(|path| !taken(path)) {
             let mount = Mount { target: path.clone(), ..Mount::default() };
             target(path)?;

@@ -76,7 +76,8 @@ pub(super) fn configuration(parts: &Parts<'_>) -> Result<Value, RuntimeError> {
     }
     let environment = environment(spec, parts.image, &identity, &hostname);
     let capabilities = capabilities::of(&spec.cap_add, &spec.cap_drop, &parts.host.capabilities)?;
-    let mut namespaces: Vec<Value> = ["pid", "ipc", "uts", "mount"].iter().map(|kind| json!({ "type": kind })).collect();
+    let mut namespaces: Vec<Value> =
+        ["pid", "ipc", "uts", "mount"].iter().map(|kind| json!({ "type": kind })).collect();
     namespaces.push(match &parts.container.netns {
         Some(path) => json!({ "type": "network", "path": path }),
         None => json!({ "type": "network" }),
@@ -136,7 +137,8 @@ fn directory(wanted: &str, image: &ImageConfig) -> String {
 
 /// Low ports need no privilege in a namespace of one's own, nor does ping: Docker's defaults.
 fn sysctls(parts: &Parts<'_>) -> Value {
-    let mut sysctls = json!({ "net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647" });
+    let mut sysctls =
+        json!({ "net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647" });
     for (key, value) in &parts.container.spec.sysctls {
         sysctls[key] = json!(value);
     }
@@ -159,9 +161,9 @@ fn mounts(parts: &Parts<'_>) -> Result<Vec<Value>, RuntimeError> {
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
     ];
-    let binds = parts.binds.iter().map(|bind| {
-        json!({ "destination": bind.target, "type": "bind", "source": bind.source, "options": bind.options })
-    });
+    let binds = parts.binds.iter().map(
+        |bind| json!({ "destination": bind.target, "type": "bind", "source": bind.source, "options": bind.options }),
+    );
     mounts.extend(binds);
     mounts.extend(resources::tmpfs(&parts.container.spec.mounts)?);
     if let Some(init) = parts.init {

@@ -132,9 +132,8 @@ impl Accounts {
             None => user.map_or(0, |user| user.gid),
         };
         // Of a group that was named, the user is a member alone, as in Docker.
-        let is_member = |group: &&Group| {
-            user.is_some_and(|user| group.members.contains(&user.name)) && group.gid != gid
-        };
+        let is_member =
+            |group: &&Group| user.is_some_and(|user| group.members.contains(&user.name)) && group.gid != gid;
         let mut groups: Vec<u32> = match group {
             Some(_) => Vec::new(),
             None => self.groups.iter().filter(is_member).map(|group| group.gid).collect(),

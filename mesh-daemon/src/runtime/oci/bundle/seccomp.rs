@@ -13,11 +13,32 @@ use crate::runtime::RuntimeError;
 /// Calls, and the capability with which they are not refused; an empty one: there is none.
 const REFUSED: &[(&str, &[&str])] = &[
     ("CAP_SYS_PACCT", &["acct"]),
-    ("CAP_SYS_ADMIN", &[
-        "bpf", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "lookup_dcookie", "mount", "mount_setattr",
-        "move_mount", "open_tree", "perf_event_open", "pivot_root", "quotactl", "quotactl_fd", "setns", "swapon",
-        "swapoff", "umount", "umount2", "unshare",
-    ]),
+    (
+        "CAP_SYS_ADMIN",
+        &[
+            "bpf",
+            "fanotify_init",
+            "fsconfig",
+            "fsmount",
+            "fsopen",
+            "fspick",
+            "lookup_dcookie",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "perf_event_open",
+            "pivot_root",
+            "quotactl",
+            "quotactl_fd",
+            "setns",
+            "swapon",
+            "swapoff",
+            "umount",
+            "umount2",
+            "unshare",
+        ],
+    ),
     ("CAP_SYS_TIME", &["clock_adjtime", "clock_settime", "settimeofday", "stime"]),
     ("CAP_SYS_MODULE", &["create_module", "delete_module", "finit_module", "init_module", "query_module"]),
     ("CAP_SYS_NICE", &["get_mempolicy", "mbind", "set_mempolicy", "move_pages"]),
@@ -26,10 +47,26 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("CAP_SYS_BOOT", &["kexec_file_load", "kexec_load", "reboot"]),
     ("CAP_DAC_READ_SEARCH", &["open_by_handle_at"]),
     ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
-    ("", &[
-        "_sysctl", "add_key", "get_kernel_syms", "io_uring_enter", "io_uring_register", "io_uring_setup", "keyctl",
-        "nfsservctl", "request_key", "sysfs", "uselib", "userfaultfd", "ustat", "vm86", "vm86old",
-    ]),
+    (
+        "",
+        &[
+            "_sysctl",
+            "add_key",
+            "get_kernel_syms",
+            "io_uring_enter",
+            "io_uring_register",
+            "io_uring_setup",
+            "keyctl",
+            "nfsservctl",
+            "request_key",
+            "sysfs",
+            "uselib",
+            "userfaultfd",
+            "ustat",
+            "vm86",
+            "vm86old",
+        ],
+    ),
 ];
 
 /// `CLONE_NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`, `NEWUSER`, `NEWPID`, `NEWNET` (linux/sched.h).

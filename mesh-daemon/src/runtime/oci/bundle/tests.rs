@@ -48,7 +48,8 @@ fn accounts() -> Accounts {
 /// The configuration for a container and an image; what the runtime specification's own types accept.
 fn made(container: &Container, image: &ImageConfig) -> Result<Value, String> {
     let (accounts, host) = (accounts(), host());
-    let parts = Parts { id: "0123456789abcdef", container, image, accounts: &accounts, binds: &[], init: None, host: &host };
+    let parts =
+        Parts { id: "0123456789abcdef", container, image, accounts: &accounts, binds: &[], init: None, host: &host };
     let made = configuration(&parts).map_err(|error| error.to_string())?;
     serde_json::from_value::<oci_spec::runtime::Spec>(made.clone()).map_err(|error| format!("not a spec: {error}"))?;
     Ok(made)
@@ -82,7 +83,8 @@ fn the_command_is_put_together_as_docker_does() {
 
 #[test]
 fn the_environment_has_no_doubles_and_a_name_alone_removes() {
-    let image = ImageConfig { env: Some(words(&["PATH=/image", "A=1", "B=2", "HOME=/there"])), ..ImageConfig::default() };
+    let image =
+        ImageConfig { env: Some(words(&["PATH=/image", "A=1", "B=2", "HOME=/there"])), ..ImageConfig::default() };
     let spec = ContainerSpec { env: words(&["A=3", "B", "C=x=y"]), tty: true, ..ContainerSpec::default() };
     let identity = Identity { home: "/root".to_owned(), ..Identity::default() };
     let expected = ["PATH=/image", "HOSTNAME=h", "TERM=xterm", "A=3", "HOME=/there", "C=x=y"];
@@ -162,7 +164,8 @@ fn what_lies_deeper_is_mounted_later() {
         tmpfs: Some(TmpfsOptions { options: vec![words(options)], ..TmpfsOptions::default() }),
         ..Mount::default()
     };
-    let spec = ContainerSpec { mounts: vec![mount("/a/b/c", &["exec"]), mount("/a", &["uid", "7"])], ..Default::default() };
+    let spec =
+        ContainerSpec { mounts: vec![mount("/a/b/c", &["exec"]), mount("/a", &["uid", "7"])], ..Default::default() };
     let made = made(&container(spec), &image()).unwrap();
     let mounts = made["mounts"].as_array().unwrap();
     let targets: Vec<_> = mounts[7..].iter().map(|mount| mount["destination"].as_str().unwrap()).collect();

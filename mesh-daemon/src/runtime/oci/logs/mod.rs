@@ -172,11 +172,7 @@ pub(super) fn read(directory: &Path, query: &LogQuery, at: Place) -> Result<(Vec
     Ok((lines.into_iter().map(|(_, line)| line).collect(), next))
 }
 
-fn read_places(
-    directory: &Path,
-    query: &LogQuery,
-    at: Place,
-) -> Result<(Vec<(Place, LogLine)>, Place), RuntimeError> {
+fn read_places(directory: &Path, query: &LogQuery, at: Place) -> Result<(Vec<(Place, LogLine)>, Place), RuntimeError> {
     let error = |error| RuntimeError::file("read", directory)(error);
     let numbers = match numbers(directory) {
         Ok(numbers) => numbers,
