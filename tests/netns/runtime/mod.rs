@@ -15,6 +15,7 @@ type Behaviour = (&'static str, for<'a> fn(&'a Bed) -> std::pin::Pin<Box<dyn Fut
 
 /// Looks at every behaviour of a runtime, and names those that fail.
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "one test looks at many: its output says how far it came, and how fast")]
 fn run_all(bed: &Bed, behaviours: &[Behaviour]) {
     let mut failed = Vec::new();
     for (sentence, holds) in behaviours {

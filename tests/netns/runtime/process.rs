@@ -212,9 +212,12 @@ async fn exec_runs(bed: &Bed) {
 }
 
 async fn exec_on_a_terminal(bed: &Bed) {
+    // An engine may set the size a moment after the start, and a moment after it was told.
+    let until = |size: &str| format!("while test \"$(stty size)\" != '{size}'; do sleep 0.05; done; stty size; ");
+    let line = format!("test -t 0; {}read line; {}echo got $line", until("33 77"), until("44 88"));
     let id = bed.start(&container("sleep 1000")).await;
     let exec = Exec {
-        command: words(&["/bin/sh", "-c", "test -t 0 && stty size; read line; stty size; echo got $line"]),
+        command: words(&["/bin/sh", "-c", &line]),
         tty: Some(Size { rows: 33, columns: 77 }),
         stdin: true,
         ..Exec::default()
