@@ -233,6 +233,20 @@ async fn beyond_the_limit_what_was_used_longest_ago_goes_and_what_is_in_use_stay
 }
 
 #[tokio::test]
+async fn whoever_removes_does_not_wait_in_line_before_those_who_hold() {
+    let bed = Bed::new(1);
+    bed.import(&layout("a:1", "a")).await.unwrap();
+    let _slow_pull = bed.store.hold().await;
+    let holding = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::timeout(std::time::Duration::from_secs(1), bed.store.hold()).await.map(drop)
+    };
+    let (collected, held) = tokio::join!(bed.store.collect(), holding);
+    assert_eq!((collected.unwrap(), held), (vec![], Ok(())));
+    assert!(matches!(bed.store.remove("a:1").await, Err(ImageError::Busy { .. })));
+}
+
+#[tokio::test]
 async fn a_store_that_is_opened_again_knows_its_images_and_forgets_what_was_half_done() {
     let bed = Bed::new(u64::MAX);
     bed.import(&layout("a:1", "a")).await.unwrap();

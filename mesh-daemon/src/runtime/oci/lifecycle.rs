@@ -368,7 +368,7 @@ fn started(pid: u32, record: &Record) -> Started {
 }
 
 /// A directory that only root may enter: what containers write is theirs.
-fn make_private(path: &std::path::Path) -> Result<(), RuntimeError> {
+pub(super) fn make_private(path: &std::path::Path) -> Result<(), RuntimeError> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o710).create(path).map_err(RuntimeError::file("make", path))
 }

@@ -109,6 +109,8 @@ impl OciRuntime {
             None => ["runc", "crun", "youki"].into_iter().find_map(control::find).unwrap_or_else(|| "runc".into()),
         };
         let containers = options.root.join("containers");
+        // Images may hold programs that run as their owner whoever starts them.
+        lifecycle::make_private(&options.root)?;
         for made in [&containers, &options.root.join("volumes"), &options.state] {
             fs::create_dir_all(made).map_err(RuntimeError::file("make", made))?;
         }
