@@ -288,4 +288,8 @@ async fn what_cannot_run_says_why(bed: &Bed) {
     };
     assert!(text(&refused).contains("nobody-here"), "{}", text(&refused));
     assert!(bed.runtime.list().await.unwrap().iter().all(|status| status.task != Some(nobody.task)));
+    let mut log = container("exit 0");
+    log.log = Some(mesh_daemon::model::task::LogDriver { name: "no-such-driver".to_owned(), ..Default::default() });
+    let refused = text(&bed.runtime.prepare(&log).await.unwrap_err());
+    assert!(refused.contains("no-such-driver"), "{refused}");
 }

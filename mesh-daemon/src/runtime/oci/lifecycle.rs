@@ -90,7 +90,7 @@ impl Inner {
         mounted: &mut Mounted,
     ) -> Result<(), RuntimeError> {
         let spec = &container.spec;
-        Limits::of(container.log.as_ref())?;
+        check(container)?;
         let init = spec.init.unwrap_or(false).then(|| self.init()).transpose()?;
         make_private(&directory.path)?;
         rootfs::mount_root(directory, &self.images, image)?;
@@ -360,6 +360,20 @@ async fn gone(directory: &Directory) -> Result<(), RuntimeError> {
     let Phase::Is(State::Running { .. }) = directory.phase()? else { return Ok(()) };
     let mut nothing = [0; 1];
     fifo.read(&mut nothing).await.map(drop).map_err(RuntimeError::file("read", &alive))
+}
+
+/// Refuses what would otherwise be left out without a word.
+fn check(container: &Container) -> Result<(), RuntimeError> {
+    Limits::of(container.log.as_ref())?;
+    let privileges = &container.spec.privileges;
+    if privileges.selinux.as_ref().is_some_and(|context| !context.disable) {
+        return Err(RuntimeError::Unsupported { what: "an SELinux context", runtime: "oci" });
+    }
+    if !matches!(container.spec.isolation.as_str(), "" | "default") {
+        let why = format!("\"{}\" is not known on Linux", container.spec.isolation);
+        return Err(RuntimeError::spec("Isolation", why));
+    }
+    Ok(())
 }
 
 fn started(pid: u32, record: &Record) -> Started {
