@@ -133,6 +133,11 @@ impl Drop for Bed {
                 let _ = runtime.remove(&status.id).await;
             }
         });
+        // Of the embedded runtime, the empty groups of its containers are left; leaving is a test of its own.
+        let group = options(&self.files).cgroup_parent;
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(hierarchy.path().join(group.trim_start_matches('/')));
+        }
     }
 }
 

@@ -212,9 +212,12 @@ async fn exec_runs(bed: &Bed) {
 }
 
 async fn exec_on_a_terminal(bed: &Bed) {
+    // An engine may set the size a moment after the start, and a moment after it was told.
+    let until = |size: &str| format!("while test \"$(stty size)\" != '{size}'; do sleep 0.05; done; stty size; ");
+    let line = format!("test -t 0; {}read line; {}echo got $line", until("33 77"), until("44 88"));
     let id = bed.start(&container("sleep 1000")).await;
     let exec = Exec {
-        command: words(&["/bin/sh", "-c", "test -t 0 && stty size; read line; stty size; echo got $line"]),
+        command: words(&["/bin/sh", "-c", &line]),
         tty: Some(Size { rows: 33, columns: 77 }),
         stdin: true,
         ..Exec::default()
@@ -285,4 +288,8 @@ async fn what_cannot_run_says_why(bed: &Bed) {
     };
     assert!(text(&refused).contains("nobody-here"), "{}", text(&refused));
     assert!(bed.runtime.list().await.unwrap().iter().all(|status| status.task != Some(nobody.task)));
+    let mut log = container("exit 0");
+    log.log = Some(mesh_daemon::model::task::LogDriver { name: "no-such-driver".to_owned(), ..Default::default() });
+    let refused = text(&bed.runtime.prepare(&log).await.unwrap_err());
+    assert!(refused.contains("no-such-driver"), "{refused}");
 }

@@ -46,6 +46,7 @@ pub(super) const PACKAGES: &[Package] = &[
     package("wrk", "/usr/bin/wrk", "benchmarks measure requests and their latency"),
     package("runc", "/usr/sbin/runc", "the embedded runtime starts containers by it"),
     package("busybox-static", "/bin/busybox", "tests make images with a shell of it, and need no registry"),
+    package("skopeo", "/usr/bin/skopeo", "tests push images to a registry of their own"),
     package("tini", "/usr/bin/tini-static", "the first process of containers that ask for one"),
     with_service(package("docker.io", "/usr/sbin/dockerd", "tests start an engine for the docker runtime"), "docker"),
     with_service(

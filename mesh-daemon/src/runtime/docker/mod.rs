@@ -244,6 +244,8 @@ impl DockerRuntime {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             tty: Some(exec.tty.is_some()),
+            // Engines before API 1.42 do not know it: they are told after the start.
+            console_size: exec.tty.map(|size| vec![usize::from(size.rows), usize::from(size.columns)]),
             env: Some(exec.env),
             cmd: Some(exec.command),
             user: filled(exec.user),

@@ -37,6 +37,12 @@ pub enum ImageError {
         /// One that needs it.
         container: String,
     },
+    /// Others are at work on images.
+    #[error("image \"{reference}\" is not removed while images are pulled or containers made: try again")]
+    Busy {
+        /// Its name.
+        reference: String,
+    },
     /// The disk is full.
     #[error("no space is left for {}: free some, or lower the limit of images", path.display())]
     Full {

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use oci_client::Reference;
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, RwLockWriteGuard};
 
 use super::ImageError;
 use super::content::Content;
@@ -18,6 +19,9 @@ use super::pull::{Credentials, Registry, blocking};
 use super::references::{self, Named, References};
 use crate::runtime::turns::Turns;
 
+/// How often, and how far apart, the right to remove is tried for.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 /// Registries and users that a node knows at a time.
 const CLIENTS: usize = 64;
 
@@ -236,7 +240,7 @@ impl ImageStore {
     /// There is no such image, or a container needs it and this is its last name.
     pub async fn remove(&self, reference: &str) -> Result<(), ImageError> {
         let parsed = references::parse(reference)?;
-        let _alone = self.0.gate.write().await;
+        let _alone = self.alone().await.ok_or_else(|| ImageError::Busy { reference: reference.to_owned() })?;
         let used = (self.0.used)();
         let unknown = || ImageError::Unknown { reference: reference.to_owned() };
         let (name, manifest) = {
@@ -260,7 +264,8 @@ impl ImageStore {
     /// # Errors
     /// A file cannot be read or removed.
     pub async fn collect(&self) -> Result<Vec<String>, ImageError> {
-        let _alone = self.0.gate.write().await;
+        // A pull takes what it takes; the next collection comes.
+        let Some(_alone) = self.alone().await else { return Ok(Vec::new()) };
         let used: BTreeSet<Digest> = (self.0.used)().into_keys().collect();
         let sizes = self.0.sizes()?;
         let mut removed = Vec::new();
@@ -287,6 +292,18 @@ impl ImageStore {
         if let Err(error) = self.sweep((self.0.used)().into_keys().collect()).await {
             tracing::warn!(%error, "content of a failed image stays for now");
         }
+    }
+
+    /// The right to remove, if nobody holds images for a moment. It is not waited for in line: whoever wants
+    /// to hold would wait behind us, and so for the slowest pull.
+    async fn alone(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        for _ in 0..TRIES {
+            if let Ok(alone) = self.0.gate.try_write() {
+                return Some(alone);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        None
     }
 
     async fn sweep(&self, used: BTreeSet<Digest>) -> Result<(), ImageError> {

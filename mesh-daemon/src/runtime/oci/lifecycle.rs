@@ -90,7 +90,7 @@ impl Inner {
         mounted: &mut Mounted,
     ) -> Result<(), RuntimeError> {
         let spec = &container.spec;
-        Limits::of(container.log.as_ref())?;
+        check(container)?;
         let init = spec.init.unwrap_or(false).then(|| self.init()).transpose()?;
         make_private(&directory.path)?;
         rootfs::mount_root(directory, &self.images, image)?;
@@ -362,13 +362,27 @@ async fn gone(directory: &Directory) -> Result<(), RuntimeError> {
     fifo.read(&mut nothing).await.map(drop).map_err(RuntimeError::file("read", &alive))
 }
 
+/// Refuses what would otherwise be left out without a word.
+fn check(container: &Container) -> Result<(), RuntimeError> {
+    Limits::of(container.log.as_ref())?;
+    let privileges = &container.spec.privileges;
+    if privileges.selinux.as_ref().is_some_and(|context| !context.disable) {
+        return Err(RuntimeError::Unsupported { what: "an SELinux context", runtime: "oci" });
+    }
+    if !matches!(container.spec.isolation.as_str(), "" | "default") {
+        let why = format!("\"{}\" is not known on Linux", container.spec.isolation);
+        return Err(RuntimeError::spec("Isolation", why));
+    }
+    Ok(())
+}
+
 fn started(pid: u32, record: &Record) -> Started {
     let netns = record.netns.clone().unwrap_or_else(|| format!("/proc/{pid}/ns/net").into());
     Started { pid, netns }
 }
 
 /// A directory that only root may enter: what containers write is theirs.
-fn make_private(path: &std::path::Path) -> Result<(), RuntimeError> {
+pub(super) fn make_private(path: &std::path::Path) -> Result<(), RuntimeError> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o710).create(path).map_err(RuntimeError::file("make", path))
 }

@@ -109,6 +109,8 @@ impl OciRuntime {
             None => ["runc", "crun", "youki"].into_iter().find_map(control::find).unwrap_or_else(|| "runc".into()),
         };
         let containers = options.root.join("containers");
+        // Images may hold programs that run as their owner whoever starts them.
+        lifecycle::make_private(&options.root)?;
         for made in [&containers, &options.root.join("volumes"), &options.state] {
             fs::create_dir_all(made).map_err(RuntimeError::file("make", made))?;
         }
@@ -199,8 +201,10 @@ impl Inner {
             Phase::Is(state) => state,
             Phase::Lost => State::Exited(record::lost((self.clock)())),
         };
+        let told = self.told().get(&record.id).map(|told| told.borrow().clone());
         let health = match (&state, &record.check) {
             (_, None) => Health::None,
+            (_, Some(_)) if told.is_some() => told.unwrap_or_default(),
             (State::Created, Some(_)) => Health::Starting,
             (State::Running { .. } | State::Exited(_), Some(_)) => {
                 record::read(&lifecycle::health_file(directory))?.unwrap_or(Health::Starting)
