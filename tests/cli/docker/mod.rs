@@ -85,7 +85,7 @@ fn comparable(name: &str, outcome: &Outcome) -> Outcome {
             ["Creating", "Updating", "Removing"].iter().any(|act| line.starts_with(act)).then(|| line.clone())
         });
     }
-    let mut out = lines.join("\n");
+    let mut out = lines.join("\n").replace(harness::swarm::KEY, "<KEY>").replace(harness::swarm::ROOT, "<PEM>");
     // Which node a task went to is the scheduler's, and chance.
     if name.contains("-ps") {
         for node in ["node1", "node2", "node3", "node4"] {
