@@ -68,7 +68,7 @@ fn four_nodes(served: &Served) {
 }
 
 /// The recordings' swarm while services were tried: a manager, two workers.
-fn three_nodes(served: &Served) {
+pub(super) fn three_nodes(served: &Served) {
     four_nodes(served);
     let store = served.cluster.store().unwrap();
     let node4 = store.view().nodes().named("node4").unwrap().id;
