@@ -2,6 +2,7 @@
 //! is 1, and nothing is left attached or pinned.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod api;
 mod desired;
 mod docker;
 mod host;

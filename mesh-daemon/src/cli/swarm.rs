@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::client::Client;
 use super::listing::{line, lines};
-use super::units;
+use super::{each, units};
 use crate::api::wire;
 
 #[derive(Subcommand)]
@@ -322,9 +322,9 @@ fn ca(client: &Client, rotate: bool, detach: bool, quiet: bool, cert_expiry: Opt
 fn unlock(client: &Client) -> Result<()> {
     let info: wire::SystemInfo = client.get("/info")?;
     match info.swarm.local_node_state.as_str() {
-        "inactive" => bail!("Error: This node is not part of a swarm"),
+        "inactive" => return Err(each::bare("Error: This node is not part of a swarm")),
         "locked" => {}
-        _ => bail!("Error: swarm is not locked"),
+        _ => return Err(each::bare("Error: swarm is not locked")),
     }
     let mut stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
@@ -342,7 +342,7 @@ fn unlock(client: &Client) -> Result<()> {
 fn unlock_key_of(client: &Client) -> Result<String> {
     let answer: wire::UnlockRequest = client.get("/swarm/unlockkey")?;
     if answer.unlock_key.is_empty() {
-        bail!("no unlock key is set");
+        return Err(each::bare("no unlock key is set"));
     }
     Ok(answer.unlock_key)
 }
@@ -351,7 +351,7 @@ fn unlock_key(client: &Client, rotate: bool, quiet: bool) -> Result<()> {
     if rotate {
         let swarm: wire::Swarm = client.get("/swarm")?;
         if !swarm.spec.encryption_config.auto_lock_managers {
-            bail!("cannot rotate because autolock is not turned on");
+            return Err(each::bare("cannot rotate because autolock is not turned on"));
         }
         change(client, |_| (), "&rotateManagerUnlockKey=true")?;
         if !quiet {

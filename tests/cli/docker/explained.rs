@@ -6,4 +6,21 @@ pub(super) fn reason(name: &str) -> Option<&'static str> {
 }
 
 /// In the order of the page.
-pub(super) const EXPLAINED: &[(&str, &str)] = &[];
+pub(super) const EXPLAINED: &[(&str, &str)] = &[
+    ("info-no-swarm", "names this product, this machine and its runtime"),
+    ("info-swarm-manager", "names this product, this machine and its runtime"),
+    ("info-swarm-worker", "names this product, this machine and its runtime"),
+    ("network-inspect", "`EnableIPv4` is shown, as newer engines do"),
+    ("network-inspect-verbose", "`EnableIPv4` is shown, as newer engines do"),
+    (
+        "network-inspect-ingress",
+        "there is no sandbox on a bridge, so it is not among the network's containers; `EnableIPv4` is shown",
+    ),
+    ("network-ls", "without an engine a node has no `bridge`, `host` and `none`, and `docker_gwbridge` is not needed"),
+    ("network-ls-no-swarm", "without an engine a node has no `bridge`, `host` and `none`"),
+    ("node-ls-format-json", "the nodes of the test have certificates of no root"),
+    ("service-logs-no-task-ids", "the tasks of the test wrote other lines"),
+    ("service-logs-raw-ts", "the tasks of the test wrote other lines"),
+    ("service-ps", "a port of a node is named once, not once a family"),
+    ("service-ps-filter", "which replica is on node2 is chance; a port of a node is named once, not once a family"),
+];

@@ -6,6 +6,7 @@
 //! reason; another one fails, and so does a reason without a difference. The page
 //! docs/reference/docker-api.md is made of the outcome.
 
+mod beside;
 mod explained;
 mod normalise;
 mod page;
@@ -52,9 +53,15 @@ fn recorded() -> BTreeMap<String, Case> {
 
 /// Runs docker in a folder against a served swarm.
 fn docker(served: &Served, folder: &Path, argv: &[String], stdin: Option<&str>) -> Outcome {
+    run("docker".as_ref(), served, folder, argv, stdin)
+}
+
+/// Runs a client.
+fn run(program: &Path, served: &Served, folder: &Path, argv: &[String], stdin: Option<&str>) -> Outcome {
     // Some wait for what never comes if an answer is wrong.
     let mut child = Command::new("timeout")
-        .args(["40", "docker"])
+        .arg("40")
+        .arg(program)
         .args(argv)
         .current_dir(folder)
         .env_clear()
@@ -85,7 +92,7 @@ fn comparable(name: &str, outcome: &Outcome) -> Outcome {
             ["Creating", "Updating", "Removing"].iter().any(|act| line.starts_with(act)).then(|| line.clone())
         });
     }
-    let mut out = lines.join("\n");
+    let mut out = lines.join("\n").replace(harness::swarm::KEY, "<KEY>").replace(harness::swarm::ROOT, "<PEM>");
     // Which node a task went to is the scheduler's, and chance.
     if name.contains("-ps") {
         for node in ["node1", "node2", "node3", "node4"] {
@@ -95,10 +102,19 @@ fn comparable(name: &str, outcome: &Outcome) -> Outcome {
     Outcome { code: outcome.code, out: normalise(&out), err: normalise(&outcome.err) }
 }
 
+/// Whether the machine has a docker CLI; it must where `MESH_CI` is set.
+fn there_is_docker() -> bool {
+    let there = Command::new("docker").arg("--version").output().is_ok();
+    assert!(
+        there || std::env::var_os("MESH_CI").is_none(),
+        "there is no docker CLI on this machine, and MESH_CI is set"
+    );
+    there
+}
+
 #[test]
 fn the_docker_cli_sees_what_it_saw_before_the_real_swarm() {
-    if Command::new("docker").arg("--version").output().is_err() {
-        assert!(std::env::var_os("MESH_CI").is_none(), "there is no docker CLI on this machine, and MESH_CI is set");
+    if !there_is_docker() {
         return;
     }
     let cases = recorded();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use harness::swarm::{FakeCluster, Served};
 use jiff::Timestamp;
@@ -67,7 +68,7 @@ fn four_nodes(served: &Served) {
 }
 
 /// The recordings' swarm while services were tried: a manager, two workers.
-fn three_nodes(served: &Served) {
+pub(super) fn three_nodes(served: &Served) {
     four_nodes(served);
     let store = served.cluster.store().unwrap();
     let node4 = store.view().nodes().named("node4").unwrap().id;
@@ -116,6 +117,8 @@ fn play(world: &World, cases: &BTreeMap<String, Case>) -> Compared {
                 compared.insert(name.to_owned(), (case.outcome.clone(), ours));
             }
             Some(("!down", node)) => set_state(&served, node, NodeState::Down),
+            // As long as an update goes on.
+            Some(("!sleep", seconds)) => std::thread::sleep(Duration::from_secs(seconds.parse().unwrap())),
             _ => set_the_scene(&served, folder.path(), step),
         }
     }

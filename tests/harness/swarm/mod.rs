@@ -100,12 +100,18 @@ fn description(hostname: &str) -> NodeDescription {
         // As the recordings' nodes said.
         engine: Engine { version: ENGINE.to_owned(), plugins: plugins(), ..Engine::default() },
         tls: TlsDescription {
-            trust_root: "<PEM>".to_owned(),
-            cert_issuer_subject: "<KEY>".to_owned(),
-            cert_issuer_public_key: "<KEY>".to_owned(),
+            trust_root: ROOT.to_owned(),
+            cert_issuer_subject: KEY.to_owned(),
+            cert_issuer_public_key: KEY.to_owned(),
         },
     }
 }
+
+/// What the nodes say they trust.
+pub const ROOT: &str = "a root of the test";
+
+/// `KEY` in base64, which clients must be able to read.
+pub const KEY: &str = "S0VZ";
 
 /// The engine that the recordings were made with.
 const ENGINE: &str = "20.10.24+dfsg1";

@@ -26,7 +26,8 @@ pub(in crate::api) fn task(
         labels: task.annotations.labels.clone(),
         spec: task_spec(&task.spec),
         service_id: task.service_id.map(|id| id.to_string()).unwrap_or_default(),
-        slot: task.slot,
+        // Docker counts the slots of jobs from 0, and its CLI relies on it; those of services from 1.
+        slot: if task.job_iteration.is_some() { task.slot.saturating_sub(1) } else { task.slot },
         node_id: task.node_id.map(|id| id.to_string()).unwrap_or_default(),
         status: status(&task.status),
         desired_state: task.desired_state.to_string(),

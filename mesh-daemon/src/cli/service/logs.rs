@@ -159,7 +159,11 @@ fn frames_are_cut_wherever_pieces_end() {
     for size in 1..stream.len() {
         let (mut frames, mut seen) = (Frames::default(), Vec::new());
         for piece in stream.chunks(size) {
-            frames.take(piece, |output, bytes| Ok(seen.push((output, bytes.to_vec())))).unwrap();
+            let see = |output, bytes: &[u8]| {
+                seen.push((output, bytes.to_vec()));
+                Ok(())
+            };
+            frames.take(piece, see).unwrap();
         }
         assert_eq!(seen, [(1, b"hi\n".to_vec()), (2, b"e\n".to_vec())]);
     }

@@ -14,7 +14,7 @@ use super::task;
 use super::words::{image, short};
 use crate::api::wire;
 
-pub(super) use converge::wait;
+use converge::wait;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -158,24 +158,26 @@ fn create(client: &Client, create: Create) -> Result<()> {
     container.args = create.args;
     container.image = create.image;
     create.edits.put(client, &mut spec)?;
-    if !create.how.no_resolve_image {
-        resolve_image(client, &mut spec);
-    }
+    let unresolved = if create.how.no_resolve_image { None } else { resolve_image(client, &mut spec) };
     let created: wire::Created = client.post("/services/create", &spec)?;
+    unresolved.iter().for_each(|image| warn_of_tag(image));
     line(&created.id)?;
     if create.how.detach { Ok(()) } else { wait(client, &created.id, create.how.quiet) }
 }
 
 /// Pins the image to what its tag means now, so that all nodes run the same; a registry that does not
-/// answer leaves the tag, with a warning.
-pub(super) fn resolve_image(client: &Client, spec: &mut wire::ServiceSpec) {
-    let Some(container) = &mut spec.task_template.container_spec else { return };
+/// answer leaves the tag, and whoever made the service is to be warned: then its name is returned.
+fn resolve_image(client: &Client, spec: &mut wire::ServiceSpec) -> Option<String> {
+    let container = spec.task_template.container_spec.as_mut()?;
     if container.image.contains('@') || container.image.is_empty() {
-        return;
+        return None;
     }
     match client.get::<wire::Distribution>(&format!("/distribution/{}/json", container.image)) {
-        Ok(found) => container.image = format!("{}@{}", container.image, found.descriptor.digest),
-        Err(_) => warn_of_tag(&container.image),
+        Ok(found) => {
+            container.image = format!("{}@{}", container.image, found.descriptor.digest);
+            None
+        }
+        Err(_) => Some(container.image.clone()),
     }
 }
 
@@ -276,13 +278,15 @@ fn update(client: &Client, update: Update) -> Result<()> {
     if let Some(args) = update.args {
         container.args = args.split_whitespace().map(str::to_owned).collect();
     }
+    let mut unresolved = None;
     if let Some(image) = update.image {
         container.image = image;
         if !update.how.no_resolve_image {
-            resolve_image(client, spec);
+            unresolved = resolve_image(client, spec);
         }
     }
     put(client, &service, "")?;
+    unresolved.iter().for_each(|image| warn_of_tag(image));
     line(&update.service)?;
     if update.how.detach { Ok(()) } else { wait(client, &service.id, update.how.quiet) }
 }
