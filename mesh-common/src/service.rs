@@ -33,6 +33,10 @@ shared! {
         pub target_port: [u8; 2],
         /// Bits of [`service_flag`].
         pub flags: u16,
+        /// Number of its tally.
+        pub tally: u16,
+        /// Zero.
+        pub pad: [u8; 2],
     }
 
     /// Element of `SLOTS`: where the flows of one slot of a Maglev table go.
@@ -55,8 +59,8 @@ shared! {
         pub ifindex: u32,
         /// Its link-layer address.
         pub mac: Mac,
-        /// Zero.
-        pub pad: [u8; 2],
+        /// Number of its tally, if it is local; else 0.
+        pub tally: u16,
     }
 }
 

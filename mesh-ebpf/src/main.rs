@@ -19,6 +19,7 @@ mod refuse;
 mod send;
 mod verdict;
 mod vxlan;
+mod watch;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -29,6 +30,7 @@ use mesh_common::flow::state;
 use mesh_common::header::{EthHeader, proto};
 use mesh_common::node::NodeConfig;
 use mesh_common::parse::{self, ETH_LEN};
+use mesh_common::watch::hook;
 
 use crate::dial::Dial;
 use crate::local::Origin;
@@ -42,7 +44,9 @@ use crate::vxlan::Tunnel;
 fn underlay(ctx: XdpContext) -> u32 {
     let mut packet = XdpPacket::new(&ctx);
     let ingress = packet.ifindex();
+    let seen = watch::arrival(&packet, hook::UNDERLAY);
     let outcome = from_underlay(&mut packet, Counter::DecapXdp);
+    watch::departure(&packet, seen, &outcome);
     verdict::finish_xdp(outcome, ingress)
 }
 
@@ -50,7 +54,9 @@ fn underlay(ctx: XdpContext) -> u32 {
 #[classifier]
 fn underlay_bulk(ctx: TcContext) -> i32 {
     let mut packet = TcPacket::new(&ctx);
+    let seen = watch::arrival(&packet, hook::UNDERLAY_BULK);
     let outcome = from_underlay(&mut packet, Counter::DecapTc);
+    watch::departure(&packet, seen, &outcome);
     verdict::finish_tc(outcome)
 }
 
@@ -58,7 +64,9 @@ fn underlay_bulk(ctx: TcContext) -> i32 {
 #[classifier]
 fn container(ctx: TcContext) -> i32 {
     let mut packet = TcPacket::new(&ctx);
+    let seen = watch::arrival(&packet, hook::CONTAINER);
     let outcome = from_container(&mut packet);
+    watch::departure(&packet, seen, &outcome);
     verdict::finish_tc(outcome)
 }
 
@@ -68,6 +76,8 @@ const PULL: usize = ETH_LEN + 40 + 8 + 8 + ETH_LEN + 40 + 20;
 #[inline(always)]
 fn from_underlay<P: Packet>(packet: &mut P, counter: Counter) -> Result<Verdict, DropReason> {
     let dial = maps::dial_room()?;
+    dial.vni = 0;
+    dial.hook = if P::LEAVES_BULK_TO_GRO { hook::UNDERLAY } else { hook::UNDERLAY_BULK };
     match examine(packet, dial, counter).step()? {
         Step::Redirect(ifindex) => Ok(Verdict::Redirect(ifindex)),
         Step::Route(ifindex) => Ok(Verdict::Route(ifindex)),
@@ -112,6 +122,7 @@ fn from_tunnel<P: Packet>(
     dial: &mut Dial,
     counter: Counter,
 ) -> Result<Step, DropReason> {
+    dial.vni = tunnel.vni;
     dial.eth = packet.need(tunnel.outer)?;
     let inner = parse::ip(packet, &dial.eth, tunnel.outer)?;
     let is_ip = inner.is_some();
@@ -151,10 +162,13 @@ fn from_outside<P: Packet>(packet: &mut P, config: &NodeConfig, dial: &mut Dial)
 
 #[inline(always)]
 fn from_container(packet: &mut TcPacket<'_>) -> Result<Verdict, DropReason> {
+    let dial = maps::dial_room()?;
+    (dial.vni, dial.hook) = (0, hook::CONTAINER);
     let link = maps::link(packet.ifindex()).ok_or(DropReason::UnknownLink)?;
+    dial.vni = link.vni;
     send::admit(packet, link)?;
     match neighbour::answer(packet, link).outcome()? {
-        Verdict::Pass => send::onward(packet, link),
+        Verdict::Pass => send::onward(packet, link, dial),
         answer => Ok(answer),
     }
 }

@@ -11,6 +11,7 @@ mod flows;
 mod mended;
 mod published;
 mod refuse;
+mod tallies;
 mod tunnel;
 mod vip;
 mod world;

@@ -18,7 +18,7 @@ use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::flow::Flow;
 use mesh_daemon::datapath::facts::Facts;
-use mesh_daemon::datapath::maps::Maps;
+use mesh_daemon::datapath::maps::{Counted, Maps};
 use mesh_daemon::datapath::render::{Waiting, render};
 use mesh_daemon::datapath::tables::{Tables, plan};
 use mesh_daemon::datapath::{Desired, Pins, attach, loader};
@@ -141,6 +141,14 @@ impl Node {
     /// The map cannot be read.
     pub fn flows(&self) -> Result<Vec<Flow>> {
         Ok(self.maps.flows()?.into_iter().map(|(_, flow)| flow).collect())
+    }
+
+    /// What was counted for each service and task of this node.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn tallies(&self) -> Result<Vec<Counted>> {
+        Ok(self.maps.tallies()?)
     }
 
     /// The number of sets of flows.

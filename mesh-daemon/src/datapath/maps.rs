@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, PerfEventArray};
 use aya::{Ebpf, Pod};
 use mesh_common::abi::{Field, Record, Value};
 use mesh_common::counter::Counter;
@@ -12,6 +12,8 @@ use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey
 use mesh_common::flow::{Flow, FlowSet};
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
 use mesh_common::service::{Backend, Service, ServiceKey, Slot};
+use mesh_common::tally::{Label, Tally};
+use mesh_common::watch::{Watch, watcher};
 
 use super::Pins;
 use super::tables::{Change, Edit, Tables, for_each_table};
@@ -22,6 +24,16 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const FLOWS: &str = "FLOWS";
 /// The map of what is dropped.
 pub const DROPS: &str = "DROPS";
+/// The map of what is counted by service and task.
+pub const TALLIES: &str = "TALLIES";
+/// The map of what watchers want.
+pub const WATCH: &str = "WATCH";
+/// The buffers of events for those who follow drops and verdicts.
+pub const EVENTS: &str = "EVENTS";
+/// The buffers of frames that are captured.
+pub const CAPTURED: &str = "CAPTURED";
+/// Maps without elements to print.
+const BUFFERS: [&str; 2] = [EVENTS, CAPTURED];
 
 /// A map that could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -209,10 +221,15 @@ macro_rules! define {
             flows: Array<MapData, FlowSet>,
             counters: PerCpuArray<MapData, u64>,
             drops: PerCpuArray<MapData, u64>,
+            tallies: PerCpuArray<MapData, Tally>,
+            watch: Array<MapData, Watch>,
         }
 
-        /// The names of all maps.
-        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, COUNTERS, DROPS ];
+        /// The names of all maps that can be printed.
+        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, COUNTERS, DROPS, TALLIES, WATCH ];
+
+        /// Name and capacity of the configuration maps.
+        pub const CAPACITIES: &[(&str, u32)] = &[ $( ($name, $capacity) ),* ];
 
         impl Maps {
             fn build(mut take: impl FnMut(&'static str) -> Result<Map, MapsError>) -> Result<Self, MapsError> {
@@ -221,6 +238,8 @@ macro_rules! define {
                     flows: typed(take(FLOWS)?, FLOWS)?,
                     counters: typed(take(COUNTERS)?, COUNTERS)?,
                     drops: typed(take(DROPS)?, DROPS)?,
+                    tallies: typed(take(TALLIES)?, TALLIES)?,
+                    watch: typed(take(WATCH)?, WATCH)?,
                 })
             }
 
@@ -244,6 +263,9 @@ macro_rules! define {
             /// # Errors
             /// The kernel refused it; the map is as it was.
             pub fn apply(&mut self, change: Change) -> Result<(), MapsError> {
+                if let Change::Labels(Edit::Put(number, _)) = &change {
+                    self.clear_tally(*number)?; // what is there was counted for somebody else
+                }
                 match change {
                     $(
                         Change::$variant(Edit::Put(key, value)) => Table::put(&mut self.$field, key, value)
@@ -261,6 +283,10 @@ macro_rules! define {
             pub fn dump(&self, name: &str, visit: Visit<'_>) -> Result<(), MapsError> {
                 match name {
                     FLOWS => self.dump_flows(visit)?,
+                    TALLIES => for row in self.tallies()? {
+                        visit(&Cell("number", &row.number), &row);
+                    },
+                    WATCH => Table::dump(&self.watch, visit).map_err(|source| MapsError::Read { name: WATCH, source })?,
                     $(
                         $name => Table::dump(&self.$field, visit).map_err(|source| MapsError::Read { name: $name, source })?,
                     )*
@@ -293,11 +319,7 @@ impl Maps {
     /// # Errors
     /// One is not there or of another type.
     pub fn open(pins: &Pins) -> Result<Self, MapsError> {
-        Self::build(|name| {
-            let path = pins.map(name);
-            let open = |source| MapsError::Open { path: path.clone(), source };
-            Map::from_map_data(MapData::from_pin(&path).map_err(open)?).map_err(open)
-        })
+        Self::build(|name| open(pins, name))
     }
 
     fn dump_flows(&self, visit: Visit<'_>) -> Result<(), MapsError> {
@@ -326,6 +348,29 @@ impl Maps {
         Ok(flows)
     }
 
+    fn clear_tally(&mut self, number: u32) -> Result<(), MapsError> {
+        let write = |source| MapsError::Write { name: TALLIES, capacity: self.tallies.len(), source };
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| write(error.into()))?;
+        let values = PerCpuValues::try_from(vec![Tally::ZERO; cpus]).map_err(|error| write(error.into()))?;
+        let capacity = self.tallies.len();
+        self.tallies.set(number, values, 0).map_err(|source| MapsError::Write { name: TALLIES, capacity, source })
+    }
+
+    /// What was counted for each service and each task of this node, over all CPUs; number 0 is of
+    /// those that found none of their own.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn tallies(&self) -> Result<Vec<Counted>, MapsError> {
+        let labels = Table::read(&self.labels).map_err(|source| MapsError::Read { name: "LABELS", source })?;
+        let rest = [(0, Label::ZERO)];
+        let rows = rest.into_iter().chain(labels).map(|(number, label)| {
+            let values = self.tallies.get(&number, 0).map_err(|source| MapsError::Read { name: TALLIES, source })?;
+            Ok(Counted { number, label, tally: values.iter().fold(Tally::ZERO, add) })
+        });
+        rows.collect()
+    }
+
     /// What was counted since the maps were made, over all CPUs.
     ///
     /// # Errors
@@ -341,6 +386,76 @@ impl Maps {
     pub fn drops(&self) -> Result<Vec<(DropReason, u64)>, MapsError> {
         DropReason::ALL.iter().map(|reason| Ok((*reason, sum(&self.drops, DROPS, *reason as u32)?))).collect()
     }
+}
+
+/// Whose count, and what was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Its number.
+    pub number: u32,
+    /// Whose it is.
+    pub label: Label,
+    /// Over all CPUs.
+    pub tally: Tally,
+}
+
+impl Record for Counted {
+    fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Value<'a>)) {
+        Record::visit(&self.label, visit);
+        Record::visit(&self.tally, visit);
+    }
+}
+
+fn add(a: Tally, b: &Tally) -> Tally {
+    Tally {
+        packets: a.packets + b.packets,
+        bytes: a.bytes + b.bytes,
+        replies: a.replies + b.replies,
+        reply_bytes: a.reply_bytes + b.reply_bytes,
+        flows: a.flows + b.flows,
+    }
+}
+
+/// What a watcher needs: its switch, and its buffers.
+pub struct WatchMaps {
+    /// The switches of all watchers.
+    pub switches: Array<MapData, Watch>,
+    /// The buffers of this one.
+    pub buffers: PerfEventArray<MapData>,
+}
+
+impl WatchMaps {
+    /// Opens what a daemon pinned, for one of [`watcher`].
+    ///
+    /// # Errors
+    /// One is not there or of another type.
+    pub fn open(pins: &Pins, number: u32) -> Result<Self, MapsError> {
+        Self::build(number, |name| open(pins, name))
+    }
+
+    /// Takes them out of freshly loaded programs.
+    ///
+    /// # Errors
+    /// One is missing or of another type.
+    pub fn take(ebpf: &mut Ebpf, number: u32) -> Result<Self, MapsError> {
+        Self::build(number, |name| ebpf.take_map(name).ok_or(MapsError::Missing(name)))
+    }
+
+    fn build(number: u32, mut take: impl FnMut(&'static str) -> Result<Map, MapsError>) -> Result<Self, MapsError> {
+        let buffers = if number == watcher::TRACE { EVENTS } else { CAPTURED };
+        Ok(Self { switches: typed(take(WATCH)?, WATCH)?, buffers: typed(take(buffers)?, buffers)? })
+    }
+}
+
+/// Every map that is pinned.
+pub fn pinned() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().copied().chain(BUFFERS)
+}
+
+fn open(pins: &Pins, name: &'static str) -> Result<Map, MapsError> {
+    let path = pins.map(name);
+    let refused = |source| MapsError::Open { path: path.clone(), source };
+    Map::from_map_data(MapData::from_pin(&path).map_err(refused)?).map_err(refused)
 }
 
 /// The map of this name, whatever its case.

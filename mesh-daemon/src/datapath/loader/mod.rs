@@ -30,7 +30,7 @@ pub enum LoadError {
 pub fn load(pins: &Pins) -> Result<Ebpf, LoadError> {
     pins.create().map_err(|source| LoadError::Pins { pins: pins.clone(), source })?;
     let mut loader = EbpfLoader::new();
-    for name in maps::NAMES {
+    for name in maps::pinned() {
         loader.map_pin_path(name, pins.map(name));
     }
     loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))
