@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Node, RIGHT};
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 15] = [
     "NODE",
     "NODES",
     "VTEPS",
@@ -21,7 +21,6 @@ const NAMES: [&str; 16] = [
     "DROPS",
     "LABELS",
     "TALLIES",
-    "WATCH",
 ];
 
 fn meshctl(node: &Node, arguments: &[&str]) -> Output {

@@ -1,5 +1,6 @@
 //! What a user types: `meshctl`, one file per noun.
 
+mod datapath;
 mod maps;
 mod table;
 
@@ -20,6 +21,8 @@ struct Args {
 enum Command {
     /// Look into the kernel's maps.
     Maps(maps::Args),
+    /// See what the packet path does.
+    Datapath(datapath::Args),
 }
 
 /// Ends a program: an error is one line that says what was tried and why it failed.
@@ -41,5 +44,6 @@ pub fn exit(program: &str, result: Result<()>) -> ExitCode {
 pub fn main() -> Result<()> {
     match Args::parse().command {
         Command::Maps(args) => maps::run(args),
+        Command::Datapath(args) => datapath::run(args),
     }
 }

@@ -32,8 +32,8 @@ pub const WATCH: &str = "WATCH";
 pub const EVENTS: &str = "EVENTS";
 /// The buffers of frames that are captured.
 pub const CAPTURED: &str = "CAPTURED";
-/// Maps without elements to print.
-const BUFFERS: [&str; 2] = [EVENTS, CAPTURED];
+/// Maps of watchers: nothing in them to print.
+const OF_WATCHERS: [&str; 3] = [WATCH, EVENTS, CAPTURED];
 
 /// A map that could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -222,11 +222,10 @@ macro_rules! define {
             counters: PerCpuArray<MapData, u64>,
             drops: PerCpuArray<MapData, u64>,
             tallies: PerCpuArray<MapData, Tally>,
-            watch: Array<MapData, Watch>,
         }
 
         /// The names of all maps that can be printed.
-        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, COUNTERS, DROPS, TALLIES, WATCH ];
+        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, COUNTERS, DROPS, TALLIES ];
 
         /// Name and capacity of the configuration maps.
         pub const CAPACITIES: &[(&str, u32)] = &[ $( ($name, $capacity) ),* ];
@@ -239,7 +238,6 @@ macro_rules! define {
                     counters: typed(take(COUNTERS)?, COUNTERS)?,
                     drops: typed(take(DROPS)?, DROPS)?,
                     tallies: typed(take(TALLIES)?, TALLIES)?,
-                    watch: typed(take(WATCH)?, WATCH)?,
                 })
             }
 
@@ -286,7 +284,6 @@ macro_rules! define {
                     TALLIES => for row in self.tallies()? {
                         visit(&Cell("number", &row.number), &row);
                     },
-                    WATCH => Table::dump(&self.watch, visit).map_err(|source| MapsError::Read { name: WATCH, source })?,
                     $(
                         $name => Table::dump(&self.$field, visit).map_err(|source| MapsError::Read { name: $name, source })?,
                     )*
@@ -327,6 +324,29 @@ impl Maps {
             visit(&Cell("index", &place), &flow);
         }
         Ok(())
+    }
+
+    /// Remembers the flows that another node's maps, or those of other programs, remember.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn copy_flows(&mut self, from: &Self) -> Result<(), MapsError> {
+        let capacity = self.flows.len();
+        for index in 0..capacity.min(from.flows.len()) {
+            let set = from.flows.get(&index, 0).map_err(|source| MapsError::Read { name: FLOWS, source })?;
+            if set != FlowSet::ZERO {
+                self.flows.set(index, set, 0).map_err(|source| MapsError::Write { name: FLOWS, capacity, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// This node, as the daemon described it; zeros before it did.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn config(&self) -> Result<NodeConfig, MapsError> {
+        self.config.get(&0, 0).map_err(|source| MapsError::Read { name: "NODE", source })
     }
 
     /// The number of sets of flows.
@@ -449,7 +469,7 @@ impl WatchMaps {
 
 /// Every map that is pinned.
 pub fn pinned() -> impl Iterator<Item = &'static str> {
-    NAMES.iter().copied().chain(BUFFERS)
+    NAMES.iter().copied().chain(OF_WATCHERS)
 }
 
 fn open(pins: &Pins, name: &'static str) -> Result<Map, MapsError> {

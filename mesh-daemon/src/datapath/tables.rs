@@ -111,6 +111,14 @@ macro_rules! define {
         }
 
         impl Tables {
+            /// How many elements of each map are in use, and how many there may be.
+            pub fn fill(&self) -> Vec<(&'static str, usize, u32)> {
+                let slots = self.slots.values().map(Vec::len).sum();
+                let fill = [ $( ($name, self.$field.len(), $capacity) ),* ];
+                let runs_by_slot = |(name, used, limit)| (name, if name == "SLOTS" { slots } else { used }, limit);
+                fill.into_iter().map(runs_by_slot).collect()
+            }
+
             /// The tables after one change.
             pub fn apply(&mut self, change: Change) {
                 match change {

@@ -36,5 +36,18 @@ pub fn load(pins: &Pins) -> Result<Ebpf, LoadError> {
     loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))
 }
 
+/// Loads the object beside what runs: it reads the same configuration, and counts and remembers for
+/// itself. The maps must be pinned.
+///
+/// # Errors
+/// The kernel refuses the maps.
+pub fn load_apart(pins: &Pins) -> Result<Ebpf, LoadError> {
+    let mut loader = EbpfLoader::new();
+    for (name, _) in maps::CAPACITIES {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))
+}
+
 #[cfg(test)]
 mod tests;
