@@ -5,6 +5,7 @@
 mod desired;
 mod host;
 mod meshctl;
+mod seeing;
 
 use std::path::PathBuf;
 

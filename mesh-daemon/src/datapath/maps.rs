@@ -249,7 +249,8 @@ macro_rules! define {
                 let mut tables = Tables {
                     $( $field: Table::read(&self.$field).map_err(|source| MapsError::Read { name: $name, source })?, )*
                 };
-                for service in tables.services.values() {
+                // A service without slots names no run.
+                for service in tables.services.values().filter(|service| service.slots != 0) {
                     let run = self.slots.run(service).map_err(|source| MapsError::Read { name: "SLOTS", source })?;
                     tables.slots.insert(service.slots_at, run);
                 }

@@ -268,13 +268,14 @@ impl Scene<'_> {
         let config = self.tables.config.get(&0)?;
         let to = addr(self.packet.dst);
         let port = self.packet.ports.unwrap_or_default().1.to_be_bytes();
-        let published = ServiceKey::forwarded(config.ingress_vni, &to, self.packet.proto, port);
-        // A published port is dialled at an address of a member.
-        if self.tables.vteps.contains_key(&VtepKey { addr: to }) && self.tables.services.contains_key(&published) {
-            return Some((config.ingress_vni, published));
-        }
         let vip = |key: &&ServiceKey| key.proto == 0 && key.addr == to && key.vni != 0;
-        self.tables.services.keys().find(vip).map(|key| (key.vni, *key))
+        if let Some(key) = self.tables.services.keys().find(vip) {
+            return Some((key.vni, *key));
+        }
+        // Which addresses other nodes have is not known here: it is one if no task has it.
+        let published = ServiceKey::forwarded(config.ingress_vni, &to, self.packet.proto, port);
+        let is_task = self.tables.neighbours.keys().any(|key| key.addr == to);
+        (!is_task && self.tables.services.contains_key(&published)).then_some((config.ingress_vni, published))
     }
 
     fn from_node(&self, vtep: IpAddr) -> Result<Vec<u8>, ExplainError> {
