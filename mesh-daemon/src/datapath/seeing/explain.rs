@@ -253,7 +253,7 @@ impl Scene<'_> {
                 let vni = link.map_or(0, |link| link.vni);
                 Ok(frame::build(&self.packet, (own, self.mac_of(vni, self.packet.dst))))
             }
-            Entry::Node(_, vtep) => self.from_node(vtep),
+            Entry::Node(_, vtep) => self.sent_by(vtep),
         }
     }
 
@@ -278,7 +278,7 @@ impl Scene<'_> {
         (!is_task && self.tables.services.contains_key(&published)).then_some((config.ingress_vni, published))
     }
 
-    fn from_node(&self, vtep: IpAddr) -> Result<Vec<u8>, ExplainError> {
+    fn sent_by(&self, vtep: IpAddr) -> Result<Vec<u8>, ExplainError> {
         let elsewhere = |why: &str| ExplainError::Elsewhere { node: vtep, why: why.to_owned() };
         let config = self.tables.config.get(&0).ok_or(ExplainError::NotConfigured)?;
         let (vni, mac) = match self.dialled_elsewhere() {
