@@ -51,5 +51,11 @@ reasons! {
         /// Does not fit into a tunnel to the backend's node; the sender got an ICMP error with the size
         /// that does, unless it allowed fragments.
         TooBig = 22,
+        /// A new connection from a port from which its client has a living one to the same task, through
+        /// another address: the task could not tell them apart. The client got a reset.
+        PortTaken = 23,
+        /// A new flow beyond what the service may have in a second on this node. The sender hears nothing: a
+        /// TCP client tries again.
+        OverBudget = 24,
     }
 }

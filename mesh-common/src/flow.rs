@@ -70,6 +70,11 @@ impl crate::abi::Field for [Flow; WAYS] {
 /// Jiffies per unit of [`Flow::seen`], as a shift: between 0.26 s and 2.6 s, by the kernel's HZ.
 pub const TICK: u32 = 8;
 
+/// In [`Flow::ifindex`]: it is no flow of a task here, but what this node, which was dialled, chose for a
+/// client: the backend, in [`Flow::backend`]. The other bits tell dialled addresses apart; `origin` is the
+/// second of the kernel's clock in which a packet passed.
+pub const CHOICE: u32 = 1 << 31;
+
 /// Bits of [`Flow::state`].
 pub mod state {
     /// The task has answered.
@@ -106,6 +111,22 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
+    /// Of what was chosen for a client of `dialled`, in the network `vni`; without `client_port`, for all
+    /// that the client sends there.
+    #[inline(always)]
+    pub const fn choice(
+        client: Addr,
+        client_port: [u8; 2],
+        dialled: &Addr,
+        port: [u8; 2],
+        proto: u8,
+        vni: u32,
+    ) -> Self {
+        let words = dialled.words();
+        let hash = finish(mix(mix(mix(mix(mix(0x6368_6f69, words[0]), words[1]), words[2]), words[3]), vni));
+        Self { client, ifindex: CHOICE | hash, client_port, task_port: port, proto }
+    }
+
     /// Which set it lives in, for a table of `mask + 1` sets.
     #[inline(always)]
     pub const fn set(&self, mask: u32) -> u32 {
@@ -150,6 +171,24 @@ pub const fn expendable(proto: u8, bits: u8, seen: u32, now: u32) -> u64 {
     // 2^29 ticks are four years at least.
     let age = (now.wrapping_sub(seen) & 0x1fff_ffff) as u64;
     (is_zero(proto as u64) << 33) | (over << 32) | (unanswered << 31) | (age + 1)
+}
+
+/// For so many ticks after its last packet a connection keeps its client's port for itself: minutes.
+/// Longer, and a client that died without a word would lose the port for good.
+const HOLDS: u32 = 256;
+
+/// Does a flow keep a new connection of its client from its port? It does while it is alive: answered,
+/// not over, and not idle for long.
+#[inline(always)]
+pub const fn holds_port(bits: u8, seen: u32, now: u32) -> bool {
+    bits & state::ANSWERED != 0 && !is_over(bits) && now.wrapping_sub(seen) < HOLDS
+}
+
+/// Is the flow of this state at its end?
+#[inline(always)]
+pub const fn is_over(bits: u8) -> bool {
+    let done = state::CLIENT_DONE | state::TASK_DONE;
+    bits & state::RESET != 0 || bits & done == done
 }
 
 /// Scores of [`expendable`] from here on are of flows that are over, or of no flow.

@@ -23,6 +23,7 @@ pub const LAYOUTS: &[Layout] = &[
     service::Service::LAYOUT,
     service::Slot::LAYOUT,
     service::Backend::LAYOUT,
+    service::Pace::LAYOUT,
     flow::Flow::LAYOUT,
     flow::FlowSet::LAYOUT,
     tally::Name::LAYOUT,
@@ -46,5 +47,6 @@ macro_rules! limits {
 }
 
 /// Every limit, in the order of its source.
-pub const LIMITS: &[Limit] =
-    limits![ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS, COUNTED, SERVICES, SLOTS, BACKENDS, FLOW_SETS, TALLIES];
+pub const LIMITS: &[Limit] = limits![
+    ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS, COUNTED, SERVICES, SLOTS, PACES, BACKENDS, FLOW_SETS, TALLIES
+];

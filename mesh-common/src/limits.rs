@@ -17,6 +17,8 @@ pub const COUNTED: u32 = 64;
 pub const SERVICES: u32 = 131_072;
 /// Slots of all Maglev tables together, 8 bytes each.
 pub const SLOTS: u32 = 4_194_304;
+/// Places for a service's pace: one for each of the smallest runs of slots.
+pub const PACES: u32 = SLOTS / crate::service::PACE_SLOTS;
 /// Tasks that flows are sent to.
 pub const BACKENDS: u32 = 131_072;
 /// Sets of [`crate::flow::WAYS`] flows each; a power of two. At the bound a new flow takes the place of

@@ -19,6 +19,9 @@ shared! {
         pub flow_mask: u32,
         /// Interface that replies leave by which do not go back through the node dialled.
         pub uplink: u32,
+        /// Where the search for the number of the next new backend begins: numbers are used again as late
+        /// as can be, since flows name them.
+        pub next_backend: u32,
     }
 
     /// A node's place in the underlay: an element of `NODES`, indexed by node number.

@@ -29,6 +29,14 @@ shared! {
         pub slots_at: u32,
         /// How many slots it has; 0 while no backend is fit.
         pub slots: u32,
+        /// First of the slots of who is dialled on this node, if they are others: see [`Service::entry`].
+        pub near_at: u32,
+        /// How many of those it has; 0 for none.
+        pub near: u32,
+        /// How many flows a second may be new on this node; 0 is no limit.
+        pub budget: u32,
+        /// For how many seconds a client without traffic stays with its backend.
+        pub affinity: u32,
         /// What the packet's destination port becomes, in packet order; 0 keeps it.
         pub target_port: [u8; 2],
         /// Bits of [`service_flag`].
@@ -59,10 +67,26 @@ shared! {
         pub ifindex: u32,
         /// Its link-layer address.
         pub mac: Mac,
+        /// Bits of [`backend_flag`].
+        pub flags: u16,
         /// Number of its tally, if it is local; else 0.
         pub tally: u16,
+        /// Zero.
+        pub pad: [u8; 2],
+    }
+
+    /// Element of `PACE`, one for each [`PACE_SLOTS`] slots: how a service is doing, by its first slot.
+    /// The programs write it.
+    pub struct Pace {
+        /// How many flows have been dealt out in turn.
+        pub turn: u64,
+        /// The second of the kernel's clock, and how many flows were new in it.
+        pub budget: u64,
     }
 }
+
+/// Every run of slots starts at a multiple of this, since each has at least so many, and a power of two.
+pub const PACE_SLOTS: u32 = 64;
 
 /// Bits of [`Service::flags`].
 pub mod service_flag {
@@ -71,6 +95,41 @@ pub mod service_flag {
     pub const DIRECT: u16 = 1;
     /// All flows of a client go to one backend.
     pub const CLIENT_AFFINITY: u16 = 2;
+    /// New flows go to one backend after the other.
+    pub const ROUND_ROBIN: u16 = 4;
+    /// A new flow goes to the less busy of two backends.
+    pub const LEAST_CONNECTIONS: u16 = 8;
+    /// The node that is dialled remembers what it chose.
+    pub const REMEMBERED: u16 = CLIENT_AFFINITY | ROUND_ROBIN | LEAST_CONNECTIONS;
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flag {
+    /// It takes no new flows.
+    pub const DRAINING: u16 = 1;
+}
+
+/// A run of slots in `SLOTS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first.
+    pub at: u32,
+    /// How many.
+    pub len: u32,
+}
+
+impl Service {
+    /// The slots that all nodes have: of packets that another node chose a task for.
+    #[inline(always)]
+    pub const fn all(&self) -> Run {
+        Run { at: self.slots_at, len: self.slots }
+    }
+
+    /// The slots of packets that dial the service at this node.
+    #[inline(always)]
+    pub const fn entry(&self) -> Run {
+        if self.near != 0 { Run { at: self.near_at, len: self.near } } else { self.all() }
+    }
 }
 
 impl ServiceKey {

@@ -11,14 +11,14 @@ use mesh_common::flow::state;
 use mesh_common::header::{EthHeader, proto};
 use mesh_common::maglev;
 use mesh_common::parse::{Ip, Transport};
-use mesh_common::service::{Backend, Service, ServiceKey, Slot, service_flag};
+use mesh_common::service::{Backend, Run, Service, ServiceKey, Slot, service_flag};
 
 use crate::local::{self, Origin, Task};
 use crate::maps::Found;
 use crate::packet::Packet;
 use crate::refuse::{self, Back};
 use crate::verdict::{Packed, Verdict};
-use crate::{maps, vxlan, watch};
+use crate::{maps, policy, vxlan, watch};
 
 /// A packet to a service, and all that is known of it.
 pub(crate) struct Dial {
@@ -64,14 +64,18 @@ impl Dial {
 
     /// The slot that the flow falls into: the same on every node, for every packet of the flow.
     #[inline(always)]
-    fn slot(&self) -> Result<Slot, DropReason> {
-        let service = &self.service;
-        if service.slots == 0 {
+    fn slot(&self, run: Run) -> Result<Slot, DropReason> {
+        if run.len == 0 {
             return Err(DropReason::NoBackend);
         }
-        let affinity = service.flags & service_flag::CLIENT_AFFINITY != 0;
-        let hash = if affinity { self.flow().client_hash() } else { self.flow().hash() };
-        maps::slot(service.slots_at + maglev::slot(hash, service.slots)).ok_or(DropReason::NoBackend)
+        maps::slot(run.at + maglev::slot(self.hash(), run.len)).ok_or(DropReason::NoBackend)
+    }
+
+    /// What the flow, or the client, has as its number.
+    #[inline(always)]
+    pub(crate) fn hash(&self) -> u32 {
+        let affinity = self.service.flags & service_flag::CLIENT_AFFINITY != 0;
+        if affinity { self.flow().client_hash() } else { self.flow().hash() }
     }
 
     /// Sends the packet to the backend that its flow belongs to, or refuses it.
@@ -84,11 +88,27 @@ impl Dial {
 
     #[inline(always)]
     fn choose<P: Packet>(&mut self, packet: &mut P) -> Result<Verdict, DropReason> {
-        let slot = self.slot()?;
-        match self.send_to(packet, slot.current).outcome() {
-            Err(DropReason::UnknownFlow) if slot.previous != 0 => self.hand_on(packet, slot.previous),
+        let slot = self.slot(self.service.entry())?;
+        let remembered = self.service.flags & service_flag::REMEMBERED != 0;
+        let picked = if remembered { policy::pick(self, slot.current) } else { slot.current };
+        let (first, second) = match picked == slot.current {
+            false => (picked, 0),
+            true if self.looks_back(slot) => (slot.previous, slot.current),
+            true => (slot.current, slot.previous),
+        };
+        match self.send_to(packet, first).outcome() {
+            Err(DropReason::UnknownFlow) if second != 0 => self.hand_on(packet, second),
             other => other,
         }
+    }
+
+    /// Is the backend before the present one to be tried first? Where a node prefers its own tasks, other
+    /// nodes do not know what it chose, and could not hand back to it.
+    #[inline(always)]
+    fn looks_back(&self, slot: Slot) -> bool {
+        let opens = self.ip.proto != proto::TCP || local::opens(self.transport.tcp_flags);
+        let is_here = |number| maps::backend(number).is_some_and(|backend| backend.node == Endpoint::HERE);
+        self.service.near != 0 && !opens && is_here(slot.previous)
     }
 
     /// Gives a packet that another node chose a task for to that task, or refuses it.
@@ -105,7 +125,7 @@ impl Dial {
     /// one before: never a loop.
     #[inline(always)]
     fn disown<P: Packet>(&mut self, packet: &mut P) -> Result<Verdict, DropReason> {
-        let slot = self.slot()?;
+        let slot = self.slot(self.service.all())?;
         if slot.current != self.task.backend || slot.previous == 0 {
             return Err(DropReason::UnknownFlow);
         }
@@ -127,7 +147,9 @@ impl Dial {
         outcome: Result<Verdict, DropReason>,
     ) -> Result<Verdict, DropReason> {
         match outcome {
-            Err(reason @ (DropReason::NoBackend | DropReason::UnknownFlow | DropReason::TooBig)) => {
+            Err(
+                reason @ (DropReason::NoBackend | DropReason::UnknownFlow | DropReason::PortTaken | DropReason::TooBig),
+            ) => {
                 let answer = match refuse::answer(packet, self, reason) {
                     // A short frame has no room behind it to become an error. Behind TC's hook it has.
                     Err(DropReason::NoRoom) if P::LEAVES_BULK_TO_GRO && self.is_whole() => return Ok(Verdict::Pass),

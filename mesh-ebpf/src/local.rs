@@ -7,11 +7,11 @@ use mesh_common::drop::DropReason;
 use mesh_common::flow::{Flow, FlowKey, state};
 use mesh_common::header::{EthHeader, proto, tcp_flag};
 
-use crate::conntrack::{self, Side};
+use crate::conntrack::{self, Client};
 use crate::dial::Dial;
 use crate::maps;
 use crate::nat::{self, End};
-use crate::packet::Packet;
+use crate::packet::{self, Packet};
 use crate::verdict::{Packed, Verdict};
 
 /// The task a packet is for.
@@ -50,7 +50,8 @@ pub(crate) struct Origin {
 /// Finds or makes the flow of a packet to `task`.
 ///
 /// # Errors
-/// `UnknownFlow`: the packet belongs to a TCP connection that this node never saw open.
+/// `UnknownFlow`: the packet belongs to a TCP connection that this node never saw open. `PortTaken`: the
+/// task would take the new connection for another one of its client.
 #[inline(never)]
 pub(crate) fn track(dial: &Dial) -> Result<(), DropReason> {
     let task = &dial.task;
@@ -66,11 +67,17 @@ pub(crate) fn track(dial: &Dial) -> Result<(), DropReason> {
     };
     let mask = maps::node_config()?.flow_mask;
     let opens = ip.proto == proto::TCP && opens(dial.transport.tcp_flags);
-    if !opens && conntrack::find(&key, mask, Side::Client, dial.transport.tcp_flags).is_some() {
-        return Ok(());
+    match conntrack::of_client(&key, mask, dial, opens) {
+        Client::Known => return Ok(()),
+        Client::Taken => return Err(DropReason::PortTaken),
+        Client::Unknown => {}
     }
     if ip.proto == proto::TCP && !opens {
         return Err(DropReason::UnknownFlow);
+    }
+    let service = &dial.service;
+    if service.budget != 0 && maps::is_over_budget(service.slots_at, service.budget, packet::second()) {
+        return Err(DropReason::OverBudget);
     }
     let flow = maps::flow_room()?;
     *flow = Flow {
@@ -122,7 +129,7 @@ fn is_hairpin(dial: &Dial, task: &Task) -> bool {
 
 /// Do these flags open a connection?
 #[inline(always)]
-fn opens(tcp_flags: u8) -> bool {
+pub(crate) fn opens(tcp_flags: u8) -> bool {
     tcp_flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST) == tcp_flag::SYN
 }
 

@@ -15,6 +15,7 @@ mod maps;
 mod nat;
 mod neighbour;
 mod packet;
+mod policy;
 mod refuse;
 mod send;
 mod verdict;

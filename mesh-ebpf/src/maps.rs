@@ -8,7 +8,7 @@
 use core::ffi::c_void;
 use core::hint::black_box;
 use core::intrinsics::AtomicOrdering::SeqCst;
-use core::intrinsics::atomic_cxchg;
+use core::intrinsics::{atomic_cxchg, atomic_xadd};
 
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerfEventByteArray};
 use aya_ebpf::macros::btf_map;
@@ -20,7 +20,7 @@ use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey
 use mesh_common::flow::{self, Flow, FlowKey, FlowSet, WAYS};
 use mesh_common::limits;
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
-use mesh_common::service::{Backend, Service, ServiceKey, Slot};
+use mesh_common::service::{Backend, PACE_SLOTS, Pace, Service, ServiceKey, Slot};
 use mesh_common::tally::{Label, Tally};
 use mesh_common::watch::{Watch, watcher};
 
@@ -50,6 +50,10 @@ static SERVICES: HashMap<ServiceKey, Service, { limits::SERVICES as usize }, NO_
 static SLOTS: Array<Slot, { limits::SLOTS as usize }> = Array::new();
 #[btf_map]
 static BACKENDS: Array<Backend, { limits::BACKENDS as usize }> = Array::new();
+#[btf_map]
+static PACE: Array<Pace, { limits::PACES as usize }> = Array::new();
+#[btf_map]
+static LIVE: Array<u64, { limits::BACKENDS as usize }> = Array::new();
 #[btf_map]
 static FLOWS: Array<FlowSet, { limits::FLOW_SETS as usize }> = Array::new();
 #[btf_map]
@@ -148,6 +152,55 @@ pub(crate) fn backend(number: u32) -> Option<&'static Backend> {
     BACKENDS.get(number)
 }
 
+/// Counts one more flow that is dealt out in turn, of the service whose slots begin at `slots_at`; how many
+/// there were before.
+#[inline(always)]
+pub(crate) fn take_turn(slots_at: u32) -> u64 {
+    let Some(pace) = PACE.get_ptr_mut(slots_at / PACE_SLOTS) else { return 0 };
+    // SAFETY: an aligned word of a map element.
+    let (word, turn) = unsafe { (&raw mut (*pace).turn, (&raw const (*pace).turn).read_volatile()) };
+    // If two CPUs are at it at once, both flows get the same turn: that is no harm.
+    swap_if(word, turn, turn.wrapping_add(1));
+    turn
+}
+
+/// Counts one more new flow in this second; is it beyond `budget`?
+///
+/// Two CPUs that begin a second at once may lose a few counts: a budget is no exact number.
+#[inline(always)]
+pub(crate) fn is_over_budget(slots_at: u32, budget: u32, second: u32) -> bool {
+    let Some(pace) = PACE.get_ptr_mut(slots_at / PACE_SLOTS) else { return false };
+    // SAFETY: an aligned word of a map element, which other CPUs count in by the same instruction.
+    unsafe {
+        let word = &raw mut (*pace).budget;
+        if (word.read_volatile() >> 32) as u32 != second {
+            word.write_volatile(u64::from(second) << 32 | 1);
+            return false;
+        }
+        // The count stops at the budget, so it cannot run over into the second.
+        if word.read_volatile() as u32 >= budget {
+            return true;
+        }
+        atomic_xadd::<u64, u64, { SeqCst }>(word, 1);
+        false
+    }
+}
+
+/// How many connections this node sends to a backend now.
+#[inline(always)]
+pub(crate) fn chosen(number: u32) -> i64 {
+    LIVE.get(number).map_or(0, |count| count.cast_signed())
+}
+
+/// Counts connections that this node sends to a backend.
+#[inline(always)]
+pub(crate) fn add_chosen(number: u32, more: i64) {
+    if let Some(count) = LIVE.get_ptr_mut(number) {
+        // SAFETY: as in `is_over_budget`.
+        unsafe { atomic_xadd::<u64, u64, { SeqCst }>(count, more.cast_unsigned()) };
+    }
+}
+
 /// The places of one set of flows.
 #[inline(always)]
 pub(crate) fn flow_set(index: u32) -> Option<FlowPlaces> {
@@ -167,6 +220,8 @@ pub(crate) struct Found {
     pub(crate) state: u8,
     /// When it was last seen.
     pub(crate) seen: u32,
+    /// Its backend.
+    pub(crate) backend: u32,
 }
 
 /// Room for a packet to a service beside the 512 bytes of stack; this CPU's own.
@@ -246,6 +301,7 @@ impl FlowPlaces {
                 origin: (&raw const (*place).origin).read_volatile(),
                 state: (&raw const (*place).state).read_volatile(),
                 seen: (&raw const (*place).seen).read_volatile(),
+                backend: (&raw const (*place).backend).read_volatile(),
             };
             if before & 1 == 1 || (&raw const (*place).sequence).read_volatile() != before {
                 return None;
@@ -287,6 +343,15 @@ impl FlowPlaces {
         unsafe {
             (&raw mut (*place).state).write_volatile(state);
             (&raw mut (*place).seen).write_volatile(seen);
+        }
+    }
+
+    /// Writes the second in which a choice was last followed.
+    #[inline(always)]
+    pub(crate) fn follow(&self, way: usize, second: u32) {
+        if way < WAYS {
+            // SAFETY: a single field of a map element.
+            unsafe { (&raw mut (*self.place(way)).origin).write_volatile(second) }
         }
     }
 

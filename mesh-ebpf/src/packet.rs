@@ -14,8 +14,8 @@ use aya_ebpf::bindings::{
     BPF_F_CURRENT_CPU, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns, bpf_perf_event_output, bpf_redirect, bpf_redirect_neigh,
-    bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_perf_event_output, bpf_redirect,
+    bpf_redirect_neigh, bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
 use mesh_common::checksum;
@@ -427,4 +427,11 @@ pub(crate) fn redirect_routed(ifindex: u32) -> i64 {
 pub(crate) fn jiffies() -> u64 {
     // SAFETY: the helper has no precondition.
     unsafe { bpf_jiffies64() }
+}
+
+/// Seconds since boot, as exact as a tick.
+#[inline(always)]
+pub(crate) fn second() -> u32 {
+    // SAFETY: the helper has no precondition.
+    (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
 }

@@ -12,7 +12,7 @@ use mesh_common::node::NodeConfig;
 use mesh_common::parse::{self, Bytes as _, ETH_LEN, Transport};
 use mesh_common::service::ServiceKey;
 
-use crate::conntrack::{self, Side};
+use crate::conntrack;
 use crate::dial::Dial;
 use crate::local::{Origin, has_ports};
 use crate::maps::Found;
@@ -112,7 +112,7 @@ fn reply_of(packet: &TcPacket<'_>, config: &NodeConfig, dial: &Dial) -> Option<F
         task_port: ports.src,
         proto: dial.ip.proto,
     };
-    conntrack::find(&key, config.flow_mask, Side::Task, tcp_flags)
+    conntrack::answered(&key, config.flow_mask, tcp_flags)
 }
 
 /// Gives a reply the address that was dialled as its source, and sends it the way its client is.

@@ -41,11 +41,14 @@ fn desired(nodes: usize, me: usize, tasks: &[Task]) -> Desired {
         addresses: vec![[10, 0, 9, number].into()],
         service: Some("web".to_owned()),
         draining,
+        drain_until: None,
+        weight: 1,
     };
     let mut endpoints: Vec<_> = tasks.iter().map(endpoint).collect();
     let turn = me % endpoints.len().max(1);
     endpoints.rotate_left(turn);
     let desired = Desired {
+        version: 0,
         node: ThisNode {
             name: name(me),
             uplinks: vec!["eth0".to_owned()],
@@ -65,7 +68,7 @@ fn desired(nodes: usize, me: usize, tasks: &[Task]) -> Desired {
             vips: vec![[10, 0, 9, 250].into()],
             ports: vec![Port { protocol: Protocol::Tcp, published: 80, target: 8080 }],
             return_path: ReturnPath::Tunnel,
-            client_affinity: false,
+            ..Service::default()
         }],
         endpoints,
     };

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use harness::Packet;
-use harness::packet::tcp;
+use harness::packet::{tcp, udp};
 use harness::run::Node;
 use mesh_common::counter::Counter;
 use mesh_common::counter::Counter::{FlowEvicted, FlowNew, Local, Reply};
-use mesh_common::drop::DropReason::UnknownFlow;
+use mesh_common::drop::DropReason::{PortTaken, UnknownFlow};
 use mesh_common::flow::{Flow, FlowKey, WAYS, state};
 use mesh_common::header::proto;
+use mesh_daemon::datapath::balancing::Balancing;
 use mesh_daemon::datapath::desired::addr;
 
 use crate::check::{check, redirects, turns_back};
@@ -188,6 +189,61 @@ fn a_syn_that_is_sent_again_reaches_the_same_task_and_is_one_flow() {
     assert_eq!(node.flows().unwrap().len(), 32);
 }
 
+/// Another address of node 0, behind which is the same service.
+const SECOND: &str = "192.0.2.77";
+
+/// A client dials the same service at two addresses from one port: to the task both look the same.
+#[test]
+fn of_two_connections_from_one_port_only_one_is_a_flow() {
+    let world = World::new(V4, &[web(0, TASK)]).with_web();
+    let mut site = Site::new(world, 1);
+    site.world.more_addresses = vec![SECOND.parse().unwrap()];
+    site.apply();
+    let node = &site.nodes[0];
+    let client = Client { host: 7, port: 40000 };
+    let other =
+        |packet: fn(Packet) -> Packet| packet(tcp(&*client.end(), &*at(SECOND, 8080)).macs(CLIENT_MAC, uplink_mac(0)));
+    let reset = |packet: fn(Packet) -> Packet| {
+        let reset = packet(tcp(&*at(SECOND, 8080), &*client.end())).rst().window(0).id(0).ttl(64);
+        turns_back(reset.macs(uplink_mac(0), CLIENT_MAC))
+    };
+    client.opens(node, NEW);
+    client.hears(node, |packet| packet.syn().ack(2));
+    // What the task would mix up with the first is refused: by the address that it was sent to.
+    let refused = reset(|packet| packet.seq(9)).refused(UnknownFlow);
+    check(node, XDP, "the middle of the other", other(|packet| packet.ack(9).payload("x")), &refused);
+    let refused = reset(|packet| packet.seq(0).ack(1)).refused(PortTaken);
+    check(node, XDP, "the other opens", other(|packet| packet.seq(0).syn()), &refused);
+    client.sends(node, |packet| packet.ack(2));
+    client.hears(node, |packet| packet.ack(2));
+    // Once the first is over, the other may come; then the first is unknown.
+    client.sends(node, Packet::rst);
+    let opens = redirects(client.reaches().syn()).counting(NEW);
+    check(node, XDP, "the other opens again", other(Packet::syn), &opens);
+    let reset = tcp("192.0.2.1:8080", &*client.end()).rst().seq(9).window(0).id(0).ttl(64);
+    let reset = turns_back(reset.macs(uplink_mac(0), CLIENT_MAC)).refused(UnknownFlow);
+    check(node, XDP, "what became of the first", client.dials().ack(9), &reset);
+    // One that nobody has answered keeps nobody out.
+    client.opens(node, NEW);
+}
+
+#[test]
+fn a_datagram_to_another_address_is_answered_from_there() {
+    let mut site = Site::new(World::new(V4, &[web(0, TASK)]).with_web(), 1);
+    site.world.more_addresses = vec![SECOND.parse().unwrap()];
+    site.apply();
+    let node = &site.nodes[0];
+    let client = at("198.51.100.7", 40000);
+    for dialled in ["192.0.2.1:5353".to_owned(), at(SECOND, 5353), "192.0.2.1:5353".to_owned()] {
+        let asks = udp(&*client, &*dialled).payload("?").macs(CLIENT_MAC, uplink_mac(0));
+        let arrives = udp(&*client, "10.0.0.21:53").payload("?").macs(ROUTER, mac(TASK));
+        check(node, XDP, &dialled, asks, &redirects(arrives).counting(NEW));
+        let answer = |from: &str| udp(from, &*client).payload("!").macs(mac(TASK), ROUTER);
+        let expect = redirects(answer(&dialled)).counting(&[Reply]);
+        check(node, from_task(0), &dialled, answer("10.0.0.21:53"), &expect);
+    }
+}
+
 /// The tasks that one client's connections lead to.
 fn tasks_of(node: &Node, host: u8) -> BTreeSet<Vec<u8>> {
     let lead = |port| node.run(XDP, &Client { host, port }.dials().syn().build()).unwrap().frame[..6].to_vec();
@@ -196,13 +252,13 @@ fn tasks_of(node: &Node, host: u8) -> BTreeSet<Vec<u8>> {
 
 #[test]
 fn affinity_keeps_all_flows_of_a_client_on_one_task() {
-    for client_affinity in [true, false] {
+    for balancing in [Balancing::Client, Balancing::Maglev] {
         let mut world = World::new(V4, &[web(0, 21), web(0, 22), web(0, 23)]).with_web();
-        world.services[0].client_affinity = client_affinity;
+        world.services[0].balancing = balancing;
         let site = Site::new(world, 1);
         let each: Vec<_> = (1..32).map(|host| tasks_of(&site.nodes[0], host)).collect();
         let all: BTreeSet<_> = each.iter().flatten().collect();
         assert_eq!(all.len(), 3, "all tasks serve somebody");
-        assert!(each.iter().all(|tasks| tasks.len() == if client_affinity { 1 } else { 3 }), "{each:?}");
+        assert!(each.iter().all(|tasks| tasks.len() == if balancing == Balancing::Client { 1 } else { 3 }), "{each:?}");
     }
 }

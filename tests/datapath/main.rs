@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod agree;
+mod balancing;
 mod check;
 mod container;
 mod drain;

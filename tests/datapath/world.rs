@@ -102,11 +102,12 @@ pub(crate) struct Task {
     pub(crate) host: u8,
     pub(crate) service: Option<&'static str>,
     pub(crate) draining: bool,
+    pub(crate) weight: u32,
 }
 
 /// A task of "red".
 pub(crate) const fn red(node: usize, host: u8) -> Task {
-    Task { network: "red", node, host, service: None, draining: false }
+    Task { network: "red", node, host, service: None, draining: false, weight: 1 }
 }
 
 /// A task of "blue".
@@ -127,11 +128,19 @@ pub(crate) struct World {
     pub(crate) services: Vec<Service>,
     /// Nodes whose next hop nobody knows.
     pub(crate) unresolved: Vec<usize>,
+    /// Further addresses that published ports answer on, on every node.
+    pub(crate) more_addresses: Vec<IpAddr>,
 }
 
 impl World {
     pub(crate) fn new(underlay: Family, tasks: &[Task]) -> Self {
-        Self { underlay, tasks: tasks.to_vec(), services: Vec::new(), unresolved: Vec::new() }
+        Self {
+            underlay,
+            tasks: tasks.to_vec(),
+            services: Vec::new(),
+            unresolved: Vec::new(),
+            more_addresses: Vec::new(),
+        }
     }
 
     /// With the service "web" at the VIP, at port 8080 (TCP, for 80) and 5353 (UDP, for 53).
@@ -143,7 +152,7 @@ impl World {
             vips: BOTH.iter().map(|family| ip(&family.host(VIP))).collect(),
             ports: vec![port(Protocol::Tcp, 8080, 80), port(Protocol::Udp, 5353, 53)],
             return_path: ReturnPath::Tunnel,
-            client_affinity: false,
+            ..Service::default()
         });
         self
     }
@@ -158,13 +167,18 @@ impl World {
         };
         let vtep = |node| ip(&self.underlay.node(node));
         Desired {
+            version: 0,
             node: ThisNode {
                 name: name(me),
                 uplinks: vec!["uplink".to_owned()],
                 vtep: vtep(me),
                 vxlan_port: 4789,
                 ingress_vni: Some(INGRESS),
-                addresses: BOTH.iter().map(|family| ip(&family.node(me))).collect(),
+                addresses: BOTH
+                    .iter()
+                    .map(|family| ip(&family.node(me)))
+                    .chain(self.more_addresses.iter().copied())
+                    .collect(),
             },
             nodes: others(me).map(|node| Member { name: name(node), vtep: vtep(node) }).collect(),
             networks: vec![network("red", RED), network("blue", BLUE)],
@@ -284,6 +298,8 @@ fn endpoint(at: usize, task: &Task, me: usize) -> Endpoint {
         addresses: BOTH.iter().map(|family| ip(&family.host(task.host))).collect(),
         service: task.service.map(str::to_owned),
         draining: task.draining,
+        drain_until: None,
+        weight: task.weight,
     }
 }
 

@@ -424,6 +424,8 @@ pub fn pass_all() -> Result<Ebpf> {
         "FLOWS",
         "LABELS",
         "TALLIES",
+        "PACE",
+        "LIVE",
     ] {
         loader.map_max_entries(map, 1);
     }

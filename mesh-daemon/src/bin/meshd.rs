@@ -32,6 +32,9 @@ enum Command {
         /// How TC programs are attached.
         #[arg(long, value_enum, default_value_t)]
         tc: TcMode,
+        /// Where to say what is in force, as JSON: the version, what is missing, and how drains are doing.
+        #[arg(long, conflicts_with = "remove")]
+        status: Option<PathBuf>,
         /// Detach everything, remove every pin, and exit.
         #[arg(long, conflicts_with = "desired")]
         remove: bool,
@@ -56,7 +59,15 @@ fn start(args: Args) -> Result<()> {
 async fn run(args: Args) -> Result<()> {
     let pins = Pins::new(args.pin_dir);
     match args.command {
-        Command::Datapath { desired: Some(file), tc, remove: _ } => Ok(standalone::run(file, pins, tc).await?),
+        Command::Datapath { desired: Some(file), tc, status, remove: _ } => {
+            Ok(standalone::run(file, pins, tc, seconds, status).await?)
+        }
         Command::Datapath { desired: None, .. } => Ok(reconcile::remove(&pins).await?),
     }
+}
+
+/// The time, in seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "the one clock of the process, which it hands to its parts")]
+fn seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

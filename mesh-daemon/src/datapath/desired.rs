@@ -9,12 +9,16 @@ use mesh_common::header::proto;
 use mesh_common::limits;
 use serde::Deserialize;
 
+use super::balancing::{self, Balancing};
 use super::maglev;
 
 /// The desired state of a node's packet path.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Desired {
+    /// A number that whoever makes it gives it, to learn when it is in force: see [`super::status`].
+    #[serde(default)]
+    pub version: u64,
     /// The node this is for.
     pub node: ThisNode,
     /// The other member nodes.
@@ -85,7 +89,7 @@ pub struct Network {
 }
 
 /// A service: tasks behind one name, in one network.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// Its name; endpoints refer to it.
@@ -101,9 +105,17 @@ pub struct Service {
     /// How replies to clients outside leave.
     #[serde(default)]
     pub return_path: ReturnPath,
-    /// Do all flows of a client go to one task?
+    /// Who gets a new flow.
     #[serde(default)]
-    pub client_affinity: bool,
+    pub balancing: Balancing,
+    /// For how many seconds a silent client stays with its task, with `balancing = "client"`.
+    pub affinity_seconds: Option<u32>,
+    /// How many slots its table has: a power of two, the same on all nodes. Whoever makes the state does
+    /// best to let it only grow ([`maglev::size`]): then no flow is lost. Left out, it follows the number
+    /// of tasks, and a service that loses half of them may lose flows.
+    pub slots: Option<u32>,
+    /// How many flows may be new in a second, on each node with a task; without it, any number.
+    pub new_flows_per_second: Option<u32>,
 }
 
 /// A published port.
@@ -171,6 +183,11 @@ pub struct Endpoint {
     /// Does it only finish what it has begun? New flows go to others then.
     #[serde(default)]
     pub draining: bool,
+    /// When its drain ends even if connections are left, in seconds since 1970: they are reset then.
+    pub drain_until: Option<u64>,
+    /// Its share of new flows, beside those of the service's other tasks.
+    #[serde(default = "balancing::default_weight")]
+    pub weight: u32,
 }
 
 /// IANA's port for VXLAN (RFC 7348 section 8).
@@ -271,6 +288,7 @@ impl Desired {
             if !self.networks.iter().any(|network| network.name == service.network) {
                 return Err(wrong("network", format!("there is no network {:?}", service.network)));
             }
+            balancing::check_service(service).map_err(|(field, problem)| wrong(field, problem))?;
             for vip in &service.vips {
                 if !vips.insert((service.network.as_str(), *vip)) {
                     return Err(wrong("vips", format!("{vip} is a VIP of another service too")));
@@ -329,7 +347,7 @@ impl Desired {
                 }
                 let tasks = of_service.entry(name.as_str()).or_insert(0);
                 *tasks += 1;
-                limit("endpoints of a service", *tasks, maglev::LARGEST)?;
+                limit("endpoints of a service", *tasks, service.slots.unwrap_or(maglev::LARGEST))?;
                 if !service.ports.is_empty() && !published.insert(endpoint.mac) {
                     return Err(wrong("mac", "is that of another task with published ports too".to_owned()));
                 }
@@ -337,6 +355,7 @@ impl Desired {
             if !macs.insert((network, endpoint.mac)) {
                 return Err(wrong("mac", "is the address of another task of the network too".to_owned()));
             }
+            balancing::check_endpoint(endpoint).map_err(|(field, problem)| wrong(field, problem))?;
             check_addresses(endpoint, &mut addresses).map_err(|problem| wrong("addresses", problem))?;
         }
         // A task with a published port has a second place, in the ingress network.

@@ -1,6 +1,6 @@
 //! Typed handles to the kernel's maps: the only place that opens one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, PerfEventArray};
@@ -9,19 +9,25 @@ use mesh_common::abi::{Field, Record, Value};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
-use mesh_common::flow::{Flow, FlowSet};
+use mesh_common::flow::{CHOICE, Flow, FlowSet, is_over};
+use mesh_common::header::proto;
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
-use mesh_common::service::{Backend, Service, ServiceKey, Slot};
+use mesh_common::service::{Backend, PACE_SLOTS, Pace, Run, Service, ServiceKey, Slot};
 use mesh_common::tally::{Label, Tally};
 use mesh_common::watch::{Watch, watcher};
 
 use super::Pins;
+use super::seeing::tallies::Counted;
 use super::tables::{Change, Edit, Tables, for_each_table};
 
 /// The maps of what is counted.
 pub const COUNTERS: &str = "COUNTERS";
 /// The map of tracked connections.
 pub const FLOWS: &str = "FLOWS";
+/// The map of how busy backends are.
+pub const LIVE: &str = "LIVE";
+/// The map of how services are doing.
+pub const PACE: &str = "PACE";
 /// The map of what is dropped.
 pub const DROPS: &str = "DROPS";
 /// The map of what is counted by service and task.
@@ -176,9 +182,9 @@ impl TryFrom<Map> for Regions {
 }
 
 impl Regions {
-    /// The run that a service names.
-    fn run(&self, service: &Service) -> Result<Vec<Slot>, MapError> {
-        (service.slots_at..service.slots_at + service.slots).map(|index| self.array.get(&index, 0)).collect()
+    /// The slots of a run.
+    fn run(&self, run: Run) -> Result<Vec<Slot>, MapError> {
+        (run.at..run.at + run.len).map(|index| self.array.get(&index, 0)).collect()
     }
 }
 
@@ -219,13 +225,15 @@ macro_rules! define {
         pub struct Maps {
             $( $field: handle!($kind<$key, $value>), )*
             flows: Array<MapData, FlowSet>,
+            live: Array<MapData, u64>,
+            pace: Array<MapData, Pace>,
             counters: PerCpuArray<MapData, u64>,
             drops: PerCpuArray<MapData, u64>,
             tallies: PerCpuArray<MapData, Tally>,
         }
 
         /// The names of all maps that can be printed.
-        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, COUNTERS, DROPS, TALLIES ];
+        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, LIVE, PACE, COUNTERS, DROPS, TALLIES ];
 
         /// Name and capacity of the configuration maps.
         pub const CAPACITIES: &[(&str, u32)] = &[ $( ($name, $capacity) ),* ];
@@ -235,6 +243,8 @@ macro_rules! define {
                 Ok(Self {
                     $( $field: typed(take($name)?, $name)?, )*
                     flows: typed(take(FLOWS)?, FLOWS)?,
+                    live: typed(take(LIVE)?, LIVE)?,
+                    pace: typed(take(PACE)?, PACE)?,
                     counters: typed(take(COUNTERS)?, COUNTERS)?,
                     drops: typed(take(DROPS)?, DROPS)?,
                     tallies: typed(take(TALLIES)?, TALLIES)?,
@@ -249,10 +259,12 @@ macro_rules! define {
                 let mut tables = Tables {
                     $( $field: Table::read(&self.$field).map_err(|source| MapsError::Read { name: $name, source })?, )*
                 };
-                // A service without slots names no run.
-                for service in tables.services.values().filter(|service| service.slots != 0) {
-                    let run = self.slots.run(service).map_err(|source| MapsError::Read { name: "SLOTS", source })?;
-                    tables.slots.insert(service.slots_at, run);
+                for service in tables.services.values() {
+                    // A service without slots names no run.
+                    for run in [service.all(), service.entry()].into_iter().filter(|run| run.len != 0) {
+                        let slots = self.slots.run(run).map_err(|source| MapsError::Read { name: "SLOTS", source })?;
+                        tables.slots.insert(run.at, slots);
+                    }
                 }
                 Ok(tables)
             }
@@ -285,6 +297,8 @@ macro_rules! define {
                     TALLIES => for row in self.tallies()? {
                         visit(&Cell("number", &row.number), &row);
                     },
+                    LIVE => self.dump_live(visit)?,
+                    PACE => Table::dump(&self.pace, visit).map_err(|source| MapsError::Read { name: PACE, source })?,
                     $(
                         $name => Table::dump(&self.$field, visit).map_err(|source| MapsError::Read { name: $name, source })?,
                     )*
@@ -327,17 +341,31 @@ impl Maps {
         Ok(())
     }
 
-    /// Remembers the flows that another node's maps, or those of other programs, remember.
+    /// Remembers what `from` remembers: flows, and what services and backends of these tables are at.
     ///
     /// # Errors
     /// A map cannot be read or written.
-    pub fn copy_flows(&mut self, from: &Self) -> Result<(), MapsError> {
-        let capacity = self.flows.len();
-        for index in 0..capacity.min(from.flows.len()) {
-            let set = from.flows.get(&index, 0).map_err(|source| MapsError::Read { name: FLOWS, source })?;
-            if set != FlowSet::ZERO {
-                self.flows.set(index, set, 0).map_err(|source| MapsError::Write { name: FLOWS, capacity, source })?;
-            }
+    pub fn copy_state(&mut self, from: &Self, tables: &Tables) -> Result<(), MapsError> {
+        let paces: BTreeSet<_> = tables.slots.keys().map(|at| at / PACE_SLOTS).collect();
+        copy(&from.pace, &mut self.pace, PACE, paces)?;
+        copy(&from.live, &mut self.live, LIVE, tables.backends.keys().copied())?;
+        copy(&from.flows, &mut self.flows, FLOWS, 0..from.flows.len())
+    }
+
+    /// How busy each backend is: what this node remembers as the node of its task, and what it sends there
+    /// as the node that was dialled.
+    fn dump_live(&self, visit: Visit<'_>) -> Result<(), MapsError> {
+        let mut busy = BTreeMap::<u32, Busy>::new();
+        for (backend, sent) in Table::read(&self.live).map_err(|source| MapsError::Read { name: LIVE, source })? {
+            busy.entry(backend).or_default().sent = sent;
+        }
+        for (_, flow) in self.flows()?.iter().filter(|(_, flow)| flow.ifindex & CHOICE == 0) {
+            let of_backend = busy.entry(flow.backend).or_default();
+            of_backend.flows += 1;
+            of_backend.connections += u64::from(is_live(flow));
+        }
+        for (backend, busy) in &busy {
+            visit(&Cell("backend", backend), busy);
         }
         Ok(())
     }
@@ -348,6 +376,15 @@ impl Maps {
     /// The map cannot be read.
     pub fn config(&self) -> Result<NodeConfig, MapsError> {
         self.config.get(&0, 0).map_err(|source| MapsError::Read { name: "NODE", source })
+    }
+
+    /// Sets how many connections this node sends to a backend.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_live(&mut self, backend: u32, sent: u64) -> Result<(), MapsError> {
+        let capacity = self.live.len();
+        self.live.set(backend, sent, 0).map_err(|source| MapsError::Write { name: LIVE, capacity, source })
     }
 
     /// The number of sets of flows.
@@ -387,7 +424,7 @@ impl Maps {
         let rest = [(0, Label::ZERO)];
         let rows = rest.into_iter().chain(labels).map(|(number, label)| {
             let values = self.tallies.get(&number, 0).map_err(|source| MapsError::Read { name: TALLIES, source })?;
-            Ok(Counted { number, label, tally: values.iter().fold(Tally::ZERO, add) })
+            Ok(Counted::sum(number, label, values.iter()))
         });
         rows.collect()
     }
@@ -409,32 +446,21 @@ impl Maps {
     }
 }
 
-/// Whose count, and what was counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counted {
-    /// Its number.
-    pub number: u32,
-    /// Whose it is.
-    pub label: Label,
-    /// Over all CPUs.
-    pub tally: Tally,
-}
-
-impl Record for Counted {
-    fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Value<'a>)) {
-        Record::visit(&self.label, visit);
-        Record::visit(&self.tally, visit);
+/// Writes elements of one array into another of the same shape, but for those that nobody wrote.
+fn copy<V: Pod + Default + PartialEq>(
+    from: &Array<MapData, V>,
+    to: &mut Array<MapData, V>,
+    name: &'static str,
+    indices: impl IntoIterator<Item = u32>,
+) -> Result<(), MapsError> {
+    for index in indices {
+        let value = from.get(&index, 0).map_err(|source| MapsError::Read { name, source })?;
+        if value != V::default() {
+            let capacity = to.len();
+            to.set(index, value, 0).map_err(|source| MapsError::Write { name, capacity, source })?;
+        }
     }
-}
-
-fn add(a: Tally, b: &Tally) -> Tally {
-    Tally {
-        packets: a.packets + b.packets,
-        bytes: a.bytes + b.bytes,
-        replies: a.replies + b.replies,
-        reply_bytes: a.reply_bytes + b.reply_bytes,
-        flows: a.flows + b.flows,
-    }
+    Ok(())
 }
 
 /// What a watcher needs: its switch, and its buffers.
@@ -506,6 +532,27 @@ impl<T: Field> Record for Cell<'_, T> {
             Value::Record(record) => record.visit(visit),
             other => visit(self.0, other),
         }
+    }
+}
+
+/// Is it a connection that goes on? Of datagrams nobody can tell.
+pub fn is_live(flow: &Flow) -> bool {
+    flow.proto == proto::TCP && !is_over(flow.state)
+}
+
+/// How busy a backend is.
+#[derive(Default)]
+struct Busy {
+    connections: u64,
+    flows: u64,
+    sent: u64,
+}
+
+impl Record for Busy {
+    fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Value<'a>)) {
+        visit("connections", Value::Number(self.connections));
+        visit("flows", Value::Number(self.flows));
+        visit("sent", Value::Number(self.sent));
     }
 }
 

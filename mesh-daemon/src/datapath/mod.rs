@@ -9,6 +9,7 @@
 
 pub mod anchor;
 pub mod attach;
+pub mod balancing;
 mod clsact;
 pub mod desired;
 pub mod facts;
@@ -22,6 +23,7 @@ pub mod reconcile;
 pub mod render;
 pub mod seeing;
 pub mod standalone;
+pub mod status;
 pub mod tables;
 
 pub use desired::Desired;

@@ -1,18 +1,22 @@
 //! Makes the kernel equal a desired state: the one place where plans become system calls.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
+use mesh_common::flow::{CHOICE, Flow};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::attach::{self, AttachError, Target, TcMode, UplinkMode};
+use super::balancing::Balancing;
 use super::desired::Desired;
 use super::facts::{Facts, FactsError, Interface, Observer};
 use super::loader::{self, LoadError};
-use super::maps::{Maps, MapsError};
+use super::maps::{self, Maps, MapsError};
 use super::pins::Pins;
 use super::preflight::{Host, Unfit};
 use super::render::{Waiting, render};
+use super::status::{self, Drains, Status};
 use super::tables::{Tables, plan};
 
 /// The packet path could not be made as desired.
@@ -50,6 +54,7 @@ pub enum DatapathError {
 pub struct Datapath {
     pins: Pins,
     tc: TcMode,
+    clock: Clock,
     ebpf: Ebpf,
     maps: Maps,
     observer: Observer,
@@ -62,7 +67,17 @@ pub struct Datapath {
     anchored: bool,
     /// The programs on interfaces that were wanted when superfluous ones were last removed.
     in_force: BTreeSet<(&'static str, u32)>,
+    /// Passes until the count of connections by backend is made good again.
+    recount_in: u32,
+    drains: Drains,
+    status: watch::Sender<Status>,
 }
+
+/// In how many passes the programs' own counts of connections, which miss some ends, are made good.
+const RECOUNT: u32 = 10;
+
+/// Tells the time, in seconds since 1970.
+pub type Clock = fn() -> u64;
 
 impl Datapath {
     /// Loads the programs and makes the kernel equal `desired`. What an earlier daemon left is
@@ -70,14 +85,14 @@ impl Datapath {
     ///
     /// # Errors
     /// The host is unfit, an uplink is missing or taken, or the kernel refuses something.
-    pub async fn start(pins: Pins, tc: TcMode, desired: &Desired) -> Result<Self, DatapathError> {
+    pub async fn start(pins: Pins, tc: TcMode, clock: Clock, desired: &Desired) -> Result<Self, DatapathError> {
         Host::look(pins.root()).check(pins.root())?;
         let observer = Observer::open()?;
         let facts = observer.look(desired).await?;
         check_uplinks(desired, &facts)?;
         check_foreign(desired, &facts, &pins)?;
         let fresh = !pins.root().exists();
-        let result = Self::load(pins.clone(), tc, observer, desired, &facts).await;
+        let result = Self::load(pins.clone(), tc, clock, observer, desired, &facts).await;
         if result.is_err() && fresh {
             remove(&pins).await?;
         }
@@ -87,6 +102,7 @@ impl Datapath {
     async fn load(
         pins: Pins,
         tc: TcMode,
+        clock: Clock,
         observer: Observer,
         desired: &Desired,
         facts: &Facts,
@@ -99,6 +115,7 @@ impl Datapath {
         let mut datapath = Self {
             pins,
             tc,
+            clock,
             ebpf,
             maps,
             observer,
@@ -107,6 +124,9 @@ impl Datapath {
             attached,
             anchored: false,
             in_force: BTreeSet::new(),
+            recount_in: 0,
+            drains: Drains::default(),
+            status: watch::Sender::default(),
         };
         datapath.apply(desired, facts).await?;
         datapath.pins.remove_other_versions().map_err(DatapathError::Pins)?;
@@ -125,7 +145,8 @@ impl Datapath {
 
     /// Maps before attachments: a program never runs on tables that know nothing of its interface.
     async fn apply(&mut self, desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
-        let (tables, waiting) = render(desired, facts, self.maps.flow_sets(), &self.tables);
+        let now = (self.clock)();
+        let (tables, waiting) = render(&status::at(desired, now), facts, self.maps.flow_sets(), &self.tables);
         let changes = plan(&self.tables, &tables);
         if !changes.is_empty() {
             info!(changes = changes.len(), endpoints = tables.endpoints.len(), "maps change");
@@ -140,7 +161,43 @@ impl Datapath {
             self.anchored = true;
             self.observer.ensure_anchor(facts, desired.node.vxlan_port).await;
         }
-        self.attach(desired, facts).await
+        self.attach(desired, facts).await?;
+        self.tell(desired, facts, now)
+    }
+
+    /// Says what is in force now, and how drains are doing.
+    fn tell(&mut self, desired: &Desired, facts: &Facts, now: u64) -> Result<(), DatapathError> {
+        let counts = desired.services.iter().any(|service| service.balancing == Balancing::LeastConnections);
+        let recount = counts && self.recount_in == 0;
+        self.recount_in = if recount { RECOUNT } else { self.recount_in.saturating_sub(1) };
+        let mut flows = Vec::new();
+        if recount || Drains::any(desired) {
+            flows = self.maps.flows()?.into_iter().map(|(_, flow)| flow).collect();
+        }
+        if recount {
+            self.recount(&flows)?;
+        }
+        let draining = self.drains.look(desired, facts, now, &flows);
+        let waiting = self.waiting.iter().map(Waiting::to_string).collect();
+        let new = Status { version: desired.version, waiting, draining };
+        self.status.send_if_modified(|status| {
+            let is_new = *status != new;
+            *status = new;
+            is_new
+        });
+        Ok(())
+    }
+
+    /// Sets the count of connections that this node sends to each backend to what it remembers.
+    fn recount(&mut self, flows: &[Flow]) -> Result<(), DatapathError> {
+        let mut sent: BTreeMap<u32, u64> = self.tables.backends.keys().map(|number| (*number, 0)).collect();
+        for flow in flows.iter().filter(|flow| flow.ifindex & CHOICE != 0 && maps::is_live(flow)) {
+            *sent.entry(flow.backend).or_default() += 1;
+        }
+        for (backend, sent) in sent {
+            self.maps.set_live(backend, sent)?;
+        }
+        Ok(())
     }
 
     async fn attach(&mut self, desired: &Desired, facts: &Facts) -> Result<(), DatapathError> {
@@ -199,6 +256,11 @@ impl Datapath {
             warn!("{news}; its traffic is dropped until then");
         }
         self.waiting = waiting;
+    }
+
+    /// What is in force, whenever it changes.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
     }
 
     /// What should be and is not yet.

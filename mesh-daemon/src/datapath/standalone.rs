@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::attach::TcMode;
 use super::file::{self, FileError};
-use super::reconcile::{Datapath, DatapathError};
+use super::reconcile::{Clock, Datapath, DatapathError};
+use super::status::{self, Status, StatusError};
 use super::{Desired, Pins};
 
 /// How often the file and the kernel are looked at.
@@ -37,15 +39,23 @@ pub enum StandaloneError {
 ///
 /// # Errors
 /// The file is wrong at the start, or the packet path cannot be made.
-pub async fn run(path: PathBuf, pins: Pins, tc: TcMode) -> Result<(), StandaloneError> {
+pub async fn run(
+    path: PathBuf,
+    pins: Pins,
+    tc: TcMode,
+    clock: Clock,
+    status: Option<PathBuf>,
+) -> Result<(), StandaloneError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StandaloneError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StandaloneError::Signal)?;
     let mut version = Version::of(&path);
     let mut desired = file::read(&path)?;
-    let mut datapath = Datapath::start(pins, tc, &desired).await?;
+    let mut datapath = Datapath::start(pins, tc, clock, &desired).await?;
+    let mut told = datapath.watch();
+    told.mark_changed();
     info!(file = %path.display(), "ready");
     let mut ticks = tokio::time::interval(PERIOD);
-    let mut failed: Option<String> = None;
+    let (mut failed, mut untold): (Option<String>, Option<String>) = (None, None);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -60,10 +70,23 @@ pub async fn run(path: PathBuf, pins: Pins, tc: TcMode) -> Result<(), Standalone
         {
             error!("{text}");
         }
-        failed = outcome;
+        let written = tell(&mut told, status.as_deref()).err().map(|error| chain(&error));
+        if let Some(text) = &written
+            && written != untold
+        {
+            error!("{text}");
+        }
+        (failed, untold) = (outcome, written);
     }
     info!("stops; the packet path stays in place");
     Ok(())
+}
+
+/// Writes the status if it changed, and again if it could not be written.
+fn tell(told: &mut watch::Receiver<Status>, path: Option<&Path>) -> Result<(), StatusError> {
+    let (Some(path), Ok(true)) = (path, told.has_changed()) else { return Ok(()) };
+    let status = told.borrow_and_update().clone();
+    status::write(&status, path).inspect_err(|_| told.mark_changed())
 }
 
 /// Reads the file again if it changed.

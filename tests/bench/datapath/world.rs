@@ -148,6 +148,7 @@ fn desired(size: Size) -> Result<Desired> {
     }
     let nodes = (0..OTHER_NODES).map(|number| Member { name: node(number), vtep: vtep(number) }).collect();
     Ok(Desired {
+        version: 0,
         node: ThisNode {
             name: "here".to_owned(),
             uplinks: vec![UPLINK.to_owned()],
@@ -171,7 +172,7 @@ fn service(name: &str, port: u16, vip: &str) -> Service {
         vips: vip.parse().into_iter().collect(),
         ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
         return_path: ReturnPath::Tunnel,
-        client_affinity: false,
+        ..Service::default()
     }
 }
 
@@ -184,6 +185,8 @@ fn local(task: &Task, link: &str, service: &str) -> Result<Endpoint> {
         addresses: vec![task.ip4.parse()?, task.ip6.parse()?],
         service: Some(service.to_owned()),
         draining: false,
+        drain_until: None,
+        weight: 1,
     })
 }
 
@@ -200,6 +203,8 @@ fn far(number: u32, service: String) -> Endpoint {
         addresses: vec![ip4.into(), ip6.into()],
         service: Some(service),
         draining: false,
+        drain_until: None,
+        weight: 1,
     }
 }
 

@@ -108,3 +108,32 @@ fn a_connection_outlives_the_arrival_of_another_task() {
     assert!(names.iter().any(|name| name == "leaves"), "{names:?}");
     assert_no_drops(&cluster);
 }
+
+/// To a task a client is an address and a port. Of two connections from one port, to two nodes, each
+/// must get its own answers and its own end, or none.
+#[test]
+fn a_port_of_a_client_that_dials_two_nodes_is_never_mixed_up() {
+    let (mut cluster, _servers) = start("tunnel");
+    let client = cluster.bed.clients[0].ns.clone();
+    let [first, _] = addresses(&cluster.bed.nodes[0]);
+    let [second, _] = addresses(&cluster.bed.nodes[2]);
+    let from_port = |port: u16| client.sysctl("net.ipv4.ip_local_port_range", &format!("{port} {port}")).unwrap();
+    let is_refused = || client.enter(|| std::net::TcpStream::connect((second, PORT))).unwrap().unwrap_err().kind();
+    let mut long = (40000..40064).find_map(|port| {
+        from_port(port);
+        Some(Long::open(&client, first, PORT)).filter(|long| long.name == "leaves")
+    });
+    let long = long.as_mut().unwrap();
+    assert_eq!(is_refused(), ErrorKind::ConnectionRefused, "a second connection that the task cannot tell apart");
+    assert_eq!(long.ask().unwrap().name, "leaves");
+
+    let mut state = cluster.state.clone();
+    state.tasks[1].draining = true;
+    cluster.apply(state.clone()).unwrap();
+    // At the other task the port is free. What is remembered there is not of the first connection.
+    assert_eq!(ask(&client, Transport::Tcp, second, PORT).unwrap().name, "stays");
+    assert_eq!(long.ask().unwrap().name, "leaves");
+    state.tasks.pop();
+    cluster.apply(state).unwrap();
+    assert_eq!(long.ask().unwrap_err().kind(), ErrorKind::ConnectionReset);
+}

@@ -165,7 +165,7 @@ fn an_ipv6_underlay_carries_published_ports_too() {
 /// With affinity a client meets one task, whichever node it dials and from whichever port.
 #[test]
 fn a_client_stays_with_its_task_where_the_service_says_so() {
-    let services = SERVICES.replace("name = \"tunnel\"", "name = \"tunnel\"\nclient_affinity = true");
+    let services = SERVICES.replace("name = \"tunnel\"", "name = \"tunnel\"\nbalancing = \"client\"");
     let cluster = cluster(&plan(), State { services, ..state() }, &[]);
     let _servers = serve(&cluster);
     for client in &cluster.bed.clients {

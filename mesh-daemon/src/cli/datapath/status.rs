@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use mesh_common::addr::Mac;
-use mesh_common::flow::{CLOSED, WAYS, expendable};
+use mesh_common::flow::{CHOICE, Flow, WAYS, is_over};
 use mesh_common::tally::Tally;
 use mesh_common::{ABI_VERSION, limits};
 use serde_json::{Map, Value, json};
@@ -15,9 +15,10 @@ use super::super::table::{self, Output, Row};
 use super::interface_name;
 use crate::datapath::Pins;
 use crate::datapath::desired::mac;
-use crate::datapath::maps::{Counted, Maps};
+use crate::datapath::maps::Maps;
 use crate::datapath::seeing::frame::ip;
 use crate::datapath::seeing::programs;
+use crate::datapath::seeing::tallies::Counted;
 use crate::datapath::tables::Tables;
 
 #[derive(clap::Args)]
@@ -36,11 +37,12 @@ pub(super) fn run(args: &Args, pins: &Pins) -> Result<()> {
     let before = maps.tallies()?;
     std::thread::sleep(Duration::from_millis(args.interval_ms));
     let after = maps.tallies()?;
-    let live = live_flows(&maps)?;
+    let flows = maps.flows()?;
+    let live = live_flows(&flows);
     let sections: Vec<(&str, Vec<Row>)> = vec![
         ("node", node(&tables)),
         ("programs", attachments(pins)?),
-        ("maps", fill(&tables, live.values().sum())),
+        ("maps", fill(&tables, flows.len())),
         ("drops", drops(&maps)?),
         ("services", services(&tables, &before, &after, &live, args.interval_ms)),
     ];
@@ -91,8 +93,8 @@ fn attachments(pins: &Pins) -> Result<Vec<Row>> {
     Ok(programs::attached(pins)?.into_iter().map(row_of).collect())
 }
 
-fn fill(tables: &Tables, flows: u64) -> Vec<Row> {
-    let of_flows = ("FLOWS", flows as usize, limits::FLOW_SETS * WAYS as u32);
+fn fill(tables: &Tables, flows: usize) -> Vec<Row> {
+    let of_flows = ("FLOWS", flows, limits::FLOW_SETS * WAYS as u32);
     let rows = tables.fill().into_iter().chain([of_flows]).map(|(name, used, limit)| {
         row([
             ("map", json!(name)),
@@ -113,12 +115,13 @@ fn drops(maps: &Maps) -> Result<Vec<Row>> {
 }
 
 /// Flows that have not ended, by the number of their backend.
-fn live_flows(maps: &Maps) -> Result<BTreeMap<u32, u64>> {
+fn live_flows(flows: &[(u32, Flow)]) -> BTreeMap<u32, u64> {
     let mut live = BTreeMap::new();
-    for (_, flow) in maps.flows()?.into_iter().filter(|(_, flow)| expendable(flow.proto, flow.state, 0, 0) < CLOSED) {
+    let of_tasks = flows.iter().map(|(_, flow)| flow).filter(|flow| flow.ifindex & CHOICE == 0);
+    for flow in of_tasks.filter(|flow| !is_over(flow.state)) {
         *live.entry(flow.backend).or_default() += 1;
     }
-    Ok(live)
+    live
 }
 
 /// A row for each service and one for each of its tasks here.

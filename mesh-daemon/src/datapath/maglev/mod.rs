@@ -6,6 +6,7 @@
 
 use mesh_common::addr::Mac;
 use mesh_common::maglev::{finish, mix};
+use mesh_common::service::PACE_SLOTS;
 
 /// Somebody who may get slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +15,12 @@ pub struct Candidate {
     pub number: u32,
     /// What makes it the same candidate on every node.
     pub identity: Mac,
+    /// Its share, beside those of the others; never 0.
+    pub weight: u32,
 }
 
 /// The smallest table.
-const SMALLEST: u32 = 64;
+pub const SMALLEST: u32 = PACE_SLOTS;
 
 /// The largest table: no more candidates than that get a slot.
 pub const LARGEST: u32 = 65_536;
@@ -25,9 +28,9 @@ pub const LARGEST: u32 = 65_536;
 /// Slots a candidate should have at least: the shares of two then differ by three percent at most.
 const SHARE: usize = 32;
 
-/// How many slots a table of so many candidates has, which had `before`. A power of two: when it
+/// How many slots a table of so many candidates should have, which had `before`. A power of two: when it
 /// doubles, each old slot becomes two, and every flow still finds what was in its slot. It never
-/// shrinks, for the other way round two would become one.
+/// shrinks, for the other way round two would become one. Whoever decides for all nodes keeps `before`.
 pub fn size(candidates: usize, before: usize) -> u32 {
     let wanted = (candidates * SHARE).max(before).clamp(SMALLEST as usize, LARGEST as usize);
     (wanted as u32).next_power_of_two()
@@ -44,7 +47,7 @@ pub fn table(candidates: &[Candidate], size: u32) -> Vec<u32> {
     let mut slots = vec![0; size as usize];
     let mut left = size;
     // Each in turn takes the next free slot of its own walk.
-    for turn in (0..ordered.len()).cycle() {
+    for turn in turns(&ordered) {
         if left == 0 {
             break;
         }
@@ -55,6 +58,30 @@ pub fn table(candidates: &[Candidate], size: u32) -> Vec<u32> {
         }
     }
     slots
+}
+
+/// A table for those who are served one after the other: read from any slot on, it gives each candidate its
+/// share, and as evenly as can be.
+pub fn rounds(candidates: &[Candidate], size: u32) -> Vec<u32> {
+    let mut ordered = candidates.to_vec();
+    ordered.sort_by_key(|candidate| candidate.identity);
+    turns(&ordered).map(|turn| ordered[turn].number).take(size as usize).collect()
+}
+
+/// Whose turn it is, without end: the heaviest in every round, another in as many rounds as its weight is
+/// of the heaviest's. Empty without candidates.
+fn turns(ordered: &[Candidate]) -> impl Iterator<Item = usize> {
+    let heaviest = ordered.iter().map(|candidate| candidate.weight.max(1)).max().unwrap_or(1);
+    let weights: Vec<_> = ordered.iter().map(|candidate| candidate.weight.max(1)).collect();
+    let mut credit = vec![0; weights.len()];
+    (0..weights.len()).cycle().filter(move |turn| {
+        credit[*turn] += weights[*turn];
+        let has_turn = credit[*turn] >= heaviest;
+        if has_turn {
+            credit[*turn] -= heaviest;
+        }
+        has_turn
+    })
 }
 
 /// A candidate's order of preference: all slots, each once, since an odd step and a power of two have

@@ -8,7 +8,7 @@ use super::{Candidate, size};
 
 fn candidates(numbers: impl IntoIterator<Item = u32>) -> Vec<Candidate> {
     let identity = |n: u32| Mac { bytes: [2, 0x42, 10, 0, (n >> 8) as u8, n as u8] };
-    numbers.into_iter().map(|number| Candidate { number, identity: identity(number) }).collect()
+    numbers.into_iter().map(|number| Candidate { number, identity: identity(number), weight: 1 }).collect()
 }
 
 /// A table that had no other before.

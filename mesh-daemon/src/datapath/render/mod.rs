@@ -63,6 +63,7 @@ pub fn render(desired: &Desired, facts: &Facts, flow_sets: u32, before: &Tables)
             version: ABI_VERSION,
             ingress_vni: desired.node.ingress_vni.unwrap_or(0),
             flow_mask: flow_sets - 1,
+            next_backend: services::next_backend(before, &tables),
             uplink: desired.node.uplinks.first().and_then(|name| facts.interfaces.get(name)).map_or(0, |i| i.ifindex),
         },
     );

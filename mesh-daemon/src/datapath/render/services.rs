@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_common::addr::{Addr, Mac};
-use mesh_common::endpoint::{EndpointKey, Neighbour, NeighbourKey};
+use mesh_common::endpoint::{Endpoint, EndpointKey, Neighbour, NeighbourKey};
 use mesh_common::limits;
-use mesh_common::service::{Backend, Service, ServiceKey, Slot, service_flag};
+use mesh_common::service::{Backend, Run, Service, ServiceKey, Slot, backend_flag, service_flag};
 
+use super::super::balancing::Balancing;
 use super::super::desired::{self, Desired, ReturnPath, addr};
 use super::super::maglev;
 use super::super::tables::Tables;
@@ -20,7 +21,10 @@ use super::tallies::Tallies;
 pub(super) fn number_backends(desired: &Desired, before: &Tables) -> BTreeMap<EndpointKey, u32> {
     let vnis: BTreeMap<_, _> = desired.networks.iter().map(|network| (network.name.as_str(), network.vni)).collect();
     let taken: BTreeSet<u32> = before.backends.keys().copied().collect();
-    let mut free = (1..limits::BACKENDS).filter(|number| !taken.contains(number));
+    // From where the last search ended: a number that went is used again as late as can be, for what was
+    // chosen for a client names it.
+    let from = first_candidate(before);
+    let mut free = (from..limits::BACKENDS).chain(1..from).filter(|number| !taken.contains(number));
     let mut numbers = BTreeMap::new();
     for endpoint in desired.endpoints.iter().filter(|endpoint| endpoint.service.is_some()) {
         let key = EndpointKey::new(vnis[endpoint.network.as_str()], endpoint.mac);
@@ -30,6 +34,19 @@ pub(super) fn number_backends(desired: &Desired, before: &Tables) -> BTreeMap<En
         }
     }
     numbers
+}
+
+fn first_candidate(before: &Tables) -> u32 {
+    before.config.get(&0).map_or(0, |config| config.next_backend).clamp(1, limits::BACKENDS - 1)
+}
+
+/// Where the search after this one begins: behind the last number that was given.
+pub(super) fn next_backend(before: &Tables, after: &Tables) -> u32 {
+    let from = first_candidate(before);
+    let mut given = after.backends.keys().filter(|number| !before.backends.contains_key(number));
+    // Counted from where the search began, around the end.
+    let last = given.by_ref().max_by_key(|number| number.wrapping_sub(from) % limits::BACKENDS);
+    last.map_or(from, |number| if number + 1 < limits::BACKENDS { number + 1 } else { 1 })
 }
 
 /// Fills in backends, slots, services, and what tasks and other nodes must know to reach them.
@@ -67,13 +84,19 @@ pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables, wa
             if keys.is_empty() {
                 continue;
             }
-            let found = slots(&members, v4, &keys, before, &mut places, tables);
+            let tasks = tasks.get(service.name.as_str()).map_or(&[][..], Vec::as_slice);
+            let size = service.table_size(tasks.iter().filter(|task| has_family(task, v4)).count());
+            let table = Table { service, members: &members, v4, size };
+            let old = keys.iter().find_map(|(key, _)| before.services.get(key)).copied().unwrap_or(Service::ZERO);
+            let found = table.render(old, before, &mut places, tables);
             if found.is_none() {
                 waiting.push(Waiting::Slots { service: service.name.clone() });
             }
             let mut value = found.unwrap_or(Service::ZERO);
             value.flags = flags(service);
             value.tally = tally;
+            value.budget = service.new_flows_per_second.unwrap_or(0);
+            value.affinity = service.affinity();
             for (key, target) in keys {
                 tables.services.insert(key, Service { target_port: target, ..value });
             }
@@ -90,8 +113,11 @@ fn flags(service: &desired::Service) -> u16 {
         ReturnPath::Tunnel => 0,
         ReturnPath::Direct => service_flag::DIRECT,
     };
-    let affinity = if service.client_affinity { service_flag::CLIENT_AFFINITY } else { 0 };
-    direct | affinity
+    direct | service.balancing.flags()
+}
+
+fn has_family(task: &desired::Endpoint, v4: bool) -> bool {
+    task.addresses.iter().any(|ip| ip.is_ipv4() == v4)
 }
 
 /// A task of a service.
@@ -99,6 +125,7 @@ struct Member {
     number: u32,
     backend: Backend,
     draining: bool,
+    weight: u32,
 }
 
 fn members(tasks: &[&desired::Endpoint], vni: u32, tables: &Tables) -> Vec<Member> {
@@ -111,9 +138,11 @@ fn members(tasks: &[&desired::Endpoint], vni: u32, tables: &Tables) -> Vec<Membe
             node: value.node,
             ifindex: value.ifindex,
             mac: endpoint.mac,
+            flags: if endpoint.draining { backend_flag::DRAINING } else { 0 },
             tally: 0,
+            pad: [0; 2],
         };
-        Some(Member { number: value.backend, backend, draining: endpoint.draining })
+        Some(Member { number: value.backend, backend, draining: endpoint.draining, weight: endpoint.weight })
     };
     tasks.iter().filter_map(member).collect()
 }
@@ -137,61 +166,103 @@ fn keys(desired: &Desired, service: &desired::Service, vni: u32, v4: bool) -> Ve
     keys
 }
 
-/// The slot table of the service in one family, and the value that names it; `None` if no run of
-/// slots is free.
-fn slots(
-    members: &[Member],
+/// The slots of a service in one family, to be made.
+struct Table<'a> {
+    service: &'a desired::Service,
+    members: &'a [Member],
     v4: bool,
-    keys: &[(ServiceKey, [u8; 2])],
-    before: &Tables,
-    places: &mut Places,
-    tables: &mut Tables,
-) -> Option<Service> {
-    let has_addr =
-        |member: &&Member| if v4 { member.backend.addr4 != [0; 4] } else { member.backend.addr6 != Addr::ZERO };
-    let alive: BTreeSet<u32> = members.iter().filter(has_addr).map(|member| member.number).collect();
-    let active: Vec<_> = members
-        .iter()
-        .filter(has_addr)
-        .filter(|member| !member.draining)
-        .map(|member| maglev::Candidate { number: member.number, identity: member.backend.mac })
-        .collect();
-    // Where all drain, they go on serving: better than nobody.
-    let all: Vec<_> = members
-        .iter()
-        .filter(has_addr)
-        .map(|member| maglev::Candidate { number: member.number, identity: member.backend.mac })
-        .collect();
-    let old = keys.iter().find_map(|(key, _)| before.services.get(key)).filter(|old| old.slots != 0);
-    let old_run = old.and_then(|old| before.slots.get(&old.slots_at));
-    let size = maglev::size(all.len(), old_run.map_or(0, Vec::len));
-    let table = maglev::table(if active.is_empty() { &all } else { &active }, size);
-    let same_size = old_run.filter(|run| run.len() == table.len());
-    let run: Vec<_> = table
-        .iter()
-        .enumerate()
-        .map(|(index, current)| {
-            // Of a table that doubled, the old slot with the same hashes: see `maglev::size`.
-            let at = old_run.map(|run| index * run.len() / table.len());
-            let old = old_run.zip(at).and_then(|(run, at)| run.get(at)).copied().unwrap_or(Slot::ZERO);
-            next_slot(old, *current, &alive)
-        })
-        .collect();
-    if run.is_empty() {
-        return Some(Service::ZERO);
-    }
-    let len = run.len() as u32;
-    let kept = same_size.and(old).map(|old| old.slots_at);
-    let at = kept.or_else(|| places.take(len))?;
-    tables.slots.insert(at, run);
-    Some(Service { slots_at: at, slots: len, ..Service::ZERO })
+    size: u32,
 }
 
-/// A slot whose backend changes remembers the one before, as long as that is alive.
-fn next_slot(old: Slot, current: u32, alive: &BTreeSet<u32>) -> Slot {
-    let previous = if old.current == current { old.previous } else { old.current };
-    let useful = previous != current && alive.contains(&previous);
-    Slot { current, previous: if useful { previous } else { 0 } }
+impl Table<'_> {
+    /// Writes the runs, and says where they are; `None` if no run of slots is free. `old` is the service as
+    /// it is in force.
+    fn render(&self, old: Service, before: &Tables, places: &mut Places, tables: &mut Tables) -> Option<Service> {
+        let members: Vec<_> = self.members.iter().filter(|member| member.has_family(self.v4)).collect();
+        let slots = |run: Run| before.slots.get(&run.at).filter(|_| run.len != 0).map_or(&[][..], Vec::as_slice);
+        let all_before = Before { at: Some(old.slots_at), slots: slots(old.all()) };
+        let all = self.run(&members, &members, all_before, places, tables)?;
+        let mut value = Service { slots_at: all.at, slots: all.len, ..Service::ZERO };
+        let near: Vec<_> = members.iter().copied().filter(|member| member.backend.node == Endpoint::HERE).collect();
+        // One that drains counts: its flows are found here only.
+        if self.service.balancing == Balancing::PreferLocal && !near.is_empty() {
+            let fit = if near.iter().all(|member| member.draining) { &members } else { &near };
+            let near_before = Before { at: (old.near != 0).then_some(old.near_at), slots: slots(old.entry()) };
+            let near = self.run(fit, &members, near_before, places, tables)?;
+            (value.near_at, value.near) = (near.at, near.len);
+        }
+        Some(value)
+    }
+
+    /// Deals out slots to those of `fit` that do not drain.
+    fn run(
+        &self,
+        fit: &[&Member],
+        all: &[&Member],
+        old: Before<'_>,
+        places: &mut Places,
+        tables: &mut Tables,
+    ) -> Option<Run> {
+        let candidates = |draining: bool| -> Vec<_> {
+            fit.iter().filter(|member| draining || !member.draining).map(|member| member.candidate()).collect()
+        };
+        // Where all drain, they go on serving: better than nobody.
+        let candidates =
+            Some(candidates(false)).filter(|active| !active.is_empty()).unwrap_or_else(|| candidates(true));
+        let table = match self.service.balancing {
+            Balancing::RoundRobin => maglev::rounds(&candidates, self.size),
+            Balancing::Maglev | Balancing::LeastConnections | Balancing::Client | Balancing::PreferLocal => {
+                maglev::table(&candidates, self.size)
+            }
+        };
+        if table.is_empty() {
+            return Some(Run { at: 0, len: 0 });
+        }
+        let alive: BTreeSet<u32> = all.iter().map(|member| member.number).collect();
+        let slots: Vec<_> = table
+            .iter()
+            .enumerate()
+            .map(|(index, current)| next_slot(matching(old.slots, index, table.len()), *current, &alive))
+            .collect();
+        let len = self.size;
+        let kept = old.at.filter(|_| old.slots.len() == table.len());
+        let at = kept.or_else(|| places.take(len))?;
+        tables.slots.insert(at, slots);
+        Some(Run { at, len })
+    }
+}
+
+/// What was dealt out before.
+struct Before<'a> {
+    /// Where it lies, if that place may be written again.
+    at: Option<u32>,
+    slots: &'a [Slot],
+}
+
+impl Member {
+    fn has_family(&self, v4: bool) -> bool {
+        if v4 { self.backend.addr4 != [0; 4] } else { self.backend.addr6 != Addr::ZERO }
+    }
+
+    fn candidate(&self) -> maglev::Candidate {
+        maglev::Candidate { number: self.number, identity: self.backend.mac, weight: self.weight }
+    }
+}
+
+/// The old slots that a slot of a table of `len` stands for: one if the table grew or stayed, several if it
+/// shrank.
+fn matching(run: &[Slot], index: usize, len: usize) -> &[Slot] {
+    let from = index * run.len() / len;
+    let to = ((index + 1) * run.len() / len).max(from + 1);
+    run.get(from..to).unwrap_or_default()
+}
+
+/// A slot whose backend changes remembers the one before, as long as that is alive. Of several old slots
+/// it remembers the first that is of use.
+fn next_slot(old: &[Slot], current: u32, alive: &BTreeSet<u32>) -> Slot {
+    let before = |old: &Slot| if old.current == current { old.previous } else { old.current };
+    let useful = |previous: &u32| *previous != current && alive.contains(previous);
+    Slot { current, previous: old.iter().map(before).find(useful).unwrap_or(0) }
 }
 
 /// Free runs of slots.

@@ -159,7 +159,7 @@ pub fn explain(
     let scene = Scene { tables: &tables, packet, entry, name_of };
     let bytes = scene.frame()?;
     let mut lines = story::before(&scene);
-    let mut sandbox = Sandbox::load(pins, &live)?;
+    let mut sandbox = Sandbox::load(pins, &live, &tables)?;
     let attached = programs::attached(pins)?;
     let ifindex = match entry {
         Entry::Uplink(ifindex) | Entry::Link(ifindex) | Entry::Node(ifindex, _) => ifindex,

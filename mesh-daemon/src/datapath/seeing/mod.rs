@@ -7,6 +7,7 @@ pub mod frame;
 pub mod programs;
 pub mod sandbox;
 mod story;
+pub mod tallies;
 pub mod watch;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::super::Pins;
 use super::super::attach::{self, AttachError};
 use super::super::loader::{self, LoadError};
 use super::super::maps::{Maps, MapsError, WatchMaps};
+use super::super::tables::Tables;
 use super::watch::{Listener, Told, WatchError};
 
 /// A packet could not be tried.
@@ -97,12 +98,12 @@ impl Sandbox {
     ///
     /// # Errors
     /// The kernel refuses them.
-    pub fn load(pins: &Pins, live: &Maps) -> Result<Self, SandboxError> {
+    pub fn load(pins: &Pins, live: &Maps, tables: &Tables) -> Result<Self, SandboxError> {
         let mut ebpf = loader::load_apart(pins)?;
         attach::load(&mut ebpf)?;
         let watch = WatchMaps::take(&mut ebpf, watcher::TRACE)?;
         let mut maps = Maps::take(&mut ebpf)?;
-        maps.copy_flows(live)?;
+        maps.copy_state(live, tables)?;
         let all = Watch { on: wants::DROPS | wants::VERDICTS, every: 1, limit: u32::MAX, bytes: u32::MAX };
         let listener = Listener::on_own(watch, watcher::TRACE, all)?;
         Ok(Self { ebpf, maps, listener })

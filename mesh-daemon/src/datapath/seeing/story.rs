@@ -17,6 +17,7 @@ use super::watch::verdict_name;
 pub(super) struct Choice {
     pub(super) service: Service,
     index: u32,
+    slots: u32,
     slot: Slot,
     pub(super) backend: Backend,
 }
@@ -32,10 +33,11 @@ pub(super) fn choice(scene: &Scene<'_>, key: &ServiceKey) -> Option<Choice> {
         proto: scene.packet.proto,
     };
     let affinity = service.flags & service_flag::CLIENT_AFFINITY != 0;
-    let index = maglev::slot(if affinity { flow.client_hash() } else { flow.hash() }, service.slots);
-    let slot = *scene.tables.slots.get(&service.slots_at)?.get(index as usize)?;
+    let run = if matches!(scene.entry, Entry::Node(..)) { service.all() } else { service.entry() };
+    let index = maglev::slot(if affinity { flow.client_hash() } else { flow.hash() }, run.len);
+    let slot = *scene.tables.slots.get(&run.at)?.get(index as usize)?;
     let backend = *scene.tables.backends.get(&slot.current)?;
-    Some(Choice { service, index, slot, backend })
+    Some(Choice { service, index, slots: run.len, slot, backend })
 }
 
 fn line(about: &'static str, text: impl Into<String>) -> Line {
@@ -55,21 +57,31 @@ pub(super) fn before(scene: &Scene<'_>) -> Vec<Line> {
         lines.push(line("backend", "none is fit"));
         return lines;
     };
-    let Choice { service, index, slot, backend } = &choice;
-    let affinity = if service.flags & service_flag::CLIENT_AFFINITY == 0 { "flow" } else { "client" };
+    let Choice { service, index, slots, slot, backend } = &choice;
     let previous = match slot.previous {
         0 => String::new(),
         number => format!(", before it backend {number}: what the present one does not know is handed to that"),
     };
-    lines.push(line(
-        "slot",
-        format!("{index} of {}, by the {affinity}'s hash: backend {}{previous}", service.slots, slot.current),
-    ));
+    lines.push(line("slot", format!("{index} of {slots}, by {}: backend {}{previous}", policy(service), slot.current)));
     lines.push(line(
         "backend",
         format!("task {} on {}", task(backend, scene.packet.dst.is_ipv4()), node(scene, backend.node)),
     ));
     lines
+}
+
+/// How the slot is come by, and who may decide otherwise.
+fn policy(service: &Service) -> &'static str {
+    let has = |flag| service.flags & flag != 0;
+    if has(service_flag::ROUND_ROBIN) {
+        "the flow's hash, where the node that is dialled does not deal flows out in turn"
+    } else if has(service_flag::LEAST_CONNECTIONS) {
+        "the flow's hash, where the node that is dialled finds no less busy one"
+    } else if has(service_flag::CLIENT_AFFINITY) {
+        "the client's hash"
+    } else {
+        "the flow's hash"
+    }
 }
 
 fn arrival(scene: &Scene<'_>) -> String {
