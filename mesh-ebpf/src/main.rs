@@ -45,9 +45,9 @@ use crate::vxlan::Tunnel;
 fn underlay(ctx: XdpContext) -> u32 {
     let mut packet = XdpPacket::new(&ctx);
     let ingress = packet.ifindex();
-    let seen = watch::arrival(&packet, hook::UNDERLAY);
+    watch::arrival(&packet, u32::from(hook::UNDERLAY));
     let outcome = from_underlay(&mut packet, Counter::DecapXdp);
-    watch::departure(&packet, seen, &outcome);
+    watch::departure(&packet, u32::from(hook::UNDERLAY), &outcome);
     verdict::finish_xdp(outcome, ingress)
 }
 
@@ -55,9 +55,9 @@ fn underlay(ctx: XdpContext) -> u32 {
 #[classifier]
 fn underlay_bulk(ctx: TcContext) -> i32 {
     let mut packet = TcPacket::new(&ctx);
-    let seen = watch::arrival(&packet, hook::UNDERLAY_BULK);
+    watch::arrival(&packet, u32::from(hook::UNDERLAY_BULK));
     let outcome = from_underlay(&mut packet, Counter::DecapTc);
-    watch::departure(&packet, seen, &outcome);
+    watch::departure(&packet, u32::from(hook::UNDERLAY_BULK), &outcome);
     verdict::finish_tc(outcome)
 }
 
@@ -65,9 +65,9 @@ fn underlay_bulk(ctx: TcContext) -> i32 {
 #[classifier]
 fn container(ctx: TcContext) -> i32 {
     let mut packet = TcPacket::new(&ctx);
-    let seen = watch::arrival(&packet, hook::CONTAINER);
+    watch::arrival(&packet, u32::from(hook::CONTAINER));
     let outcome = from_container(&mut packet);
-    watch::departure(&packet, seen, &outcome);
+    watch::departure(&packet, u32::from(hook::CONTAINER), &outcome);
     verdict::finish_tc(outcome)
 }
 

@@ -29,47 +29,49 @@ pub(crate) struct Desk {
     window: u32,
     sent: u32,
     kept_back: u32,
-}
-
-/// A packet in a program, as watchers see it.
-#[derive(Clone, Copy)]
-pub(crate) struct Seen {
-    hook: u8,
-    /// Is it one of those that are captured?
-    captured: bool,
+    /// Is the packet of the moment one that is captured?
+    captured: u32,
 }
 
 /// A frame has come to the program of this hook.
-#[inline(always)]
-pub(crate) fn arrival<P: Packet>(packet: &P, hook: u8) -> Seen {
-    let mut seen = Seen { hook, captured: false };
-    if let Some(watch) = maps::watch(Watcher::Capture)
-        && watch.on != 0
-    {
-        seen.captured = is_chosen(watch);
-        if seen.captured {
-            report(packet, Watcher::Capture, u32::from(hook), Outcome::ARRIVED);
-        }
+///
+/// A function of its own in the kernel too, that answers nothing: the verifier would follow the whole
+/// program once for frames that are captured and once for those that are not.
+#[inline(never)]
+pub(crate) fn arrival<P: Packet>(packet: &P, hook: u32) {
+    let Some(watch) = maps::watch(Watcher::Capture).filter(|watch| watch.on != 0) else { return };
+    let Some(desk) = maps::desk(Watcher::Capture) else { return };
+    desk.captured = u32::from(is_chosen(watch));
+    if desk.captured != 0 {
+        report(packet, Watcher::Capture, hook, Outcome::ARRIVED);
     }
-    seen
 }
 
-/// The program has decided.
+/// The program of this hook has decided.
 #[inline(always)]
-pub(crate) fn departure<P: Packet>(packet: &P, seen: Seen, outcome: &Result<Verdict, DropReason>) {
-    if seen.captured {
-        report(packet, Watcher::Capture, u32::from(seen.hook), Outcome::of(outcome));
-    }
-    if let Some(watch) = maps::watch(Watcher::Trace)
+pub(crate) fn departure<P: Packet>(packet: &P, hook: u32, outcome: &Result<Verdict, DropReason>) {
+    leave(packet, hook, Outcome::of(outcome));
+}
+
+/// See [`departure`].
+#[inline(never)]
+fn leave<P: Packet>(packet: &P, hook: u32, outcome: Outcome) {
+    if let Some(watch) = maps::watch(Watcher::Capture)
         && watch.on != 0
+        && let Some(desk) = maps::desk(Watcher::Capture)
+        && desk.captured != 0
     {
-        let wanted = match outcome {
-            Err(_) => watch.on & wants::DROPS != 0,
-            Ok(_) => watch.on & wants::VERDICTS != 0 && is_chosen(watch),
-        };
-        if wanted {
-            report(packet, Watcher::Trace, u32::from(seen.hook), Outcome::of(outcome));
-        }
+        desk.captured = 0;
+        report(packet, Watcher::Capture, hook, outcome);
+    }
+    let Some(watch) = maps::watch(Watcher::Trace).filter(|watch| watch.on != 0) else { return };
+    let wanted = if outcome.is_drop() {
+        watch.on & wants::DROPS != 0
+    } else {
+        watch.on & wants::VERDICTS != 0 && is_chosen(watch)
+    };
+    if wanted {
+        report(packet, Watcher::Trace, hook, outcome);
     }
 }
 
@@ -97,6 +99,11 @@ struct Outcome(u64);
 
 impl Outcome {
     const ARRIVED: Self = Self(verdict::ARRIVED as u64);
+
+    #[inline(always)]
+    fn is_drop(self) -> bool {
+        self.0 as u8 == verdict::DROPPED
+    }
 
     #[inline(always)]
     fn of(outcome: &Result<Verdict, DropReason>) -> Self {
