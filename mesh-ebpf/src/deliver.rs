@@ -55,7 +55,8 @@ fn to_service<P: Packet>(
     endpoint: &Endpoint,
 ) -> Result<Step, DropReason> {
     dial.ip.payload_at -= tunnel.outer;
-    dial.transport = parse::transport(packet, &dial.ip)?.ok_or(DropReason::UnsupportedTransport)?;
+    let without_ports = if dial.ip.fragment { DropReason::Fragment } else { DropReason::UnsupportedTransport };
+    dial.transport = parse::transport(packet, &dial.ip)?.ok_or(without_ports)?;
     let published = tunnel.vni == config.ingress_vni;
     let key = if published {
         ServiceKey::forwarded(tunnel.vni, &dial.ip.dst, dial.ip.proto, dial.transport.ports.dst)
