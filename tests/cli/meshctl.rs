@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Node, RIGHT};
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "NODE",
     "NODES",
     "VTEPS",
@@ -20,6 +20,8 @@ const NAMES: [&str; 15] = [
     "COUNTERS",
     "DROPS",
     "LABELS",
+    "LIVE",
+    "PACE",
     "TALLIES",
 ];
 

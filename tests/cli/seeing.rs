@@ -61,8 +61,12 @@ fn questions_without_sense_are_answered_with_the_reason() {
          node, nor the VTEP address of a member",
     );
     says(
-        &["explain", "198.51.100.1:1", "10.0.9.77:8080", "--from", "192.0.2.2"],
+        &["explain", "198.51.100.1:1", "10.0.9.77:9999", "--from", "192.0.2.2"],
         "meshctl: node 192.0.2.2 would not send this here: no task and no service has this address",
+    );
+    says(
+        &["explain", "198.51.100.1:1", "192.0.2.9:8080", "--from", "192.0.2.2"],
+        "meshctl: node 192.0.2.2 would not send this here: the task that its flow belongs to does not run here",
     );
     let output = meshctl(&node, &["status", "--interval-ms", "10"]);
     assert!(output.status.success(), "{output}");

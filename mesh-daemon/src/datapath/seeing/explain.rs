@@ -285,7 +285,7 @@ impl Scene<'_> {
             Some((vni, key)) => {
                 let choice = story::choice(self, &key).ok_or_else(|| elsewhere("the service has no backend"))?;
                 if choice.backend.node != 0 {
-                    return Err(elsewhere("the task that its flow belongs to runs on a third node"));
+                    return Err(elsewhere("the task that its flow belongs to does not run here"));
                 }
                 (vni, choice.backend.mac)
             }
