@@ -36,6 +36,8 @@ pub enum Value<'a> {
     Bytes(&'a [u8]),
     /// A name or a sentence.
     Text(&'static str),
+    /// A name that somebody gave.
+    Name(&'a str),
     /// A struct inside the struct.
     Record(&'a dyn Record),
 }

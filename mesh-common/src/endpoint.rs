@@ -49,8 +49,8 @@ shared! {
         pub vni: u32,
         /// Its link-layer address.
         pub mac: Mac,
-        /// Zero.
-        pub pad: [u8; 2],
+        /// Number of its tally, if it is a task of a service; else 0.
+        pub tally: u16,
         /// Its IPv4 address, or zero if it has none.
         pub addr4: Addr,
         /// Its IPv6 address, or zero if it has none.

@@ -4,7 +4,7 @@
 //! The headers of [`crate::header`] are not in it: their shape is that of their RFC.
 
 use crate::abi::Layout;
-use crate::{addr, endpoint, flow, limits, node, service};
+use crate::{addr, endpoint, flow, limits, node, service, tally, watch};
 
 /// Every shared type, parts before wholes.
 pub const LAYOUTS: &[Layout] = &[
@@ -26,6 +26,11 @@ pub const LAYOUTS: &[Layout] = &[
     service::Pace::LAYOUT,
     flow::Flow::LAYOUT,
     flow::FlowSet::LAYOUT,
+    tally::Name::LAYOUT,
+    tally::Tally::LAYOUT,
+    tally::Label::LAYOUT,
+    watch::Watch::LAYOUT,
+    watch::Event::LAYOUT,
 ];
 
 /// A constant of [`limits`].
@@ -42,5 +47,6 @@ macro_rules! limits {
 }
 
 /// Every limit, in the order of its source.
-pub const LIMITS: &[Limit] =
-    limits![ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS, COUNTED, SERVICES, SLOTS, PACES, BACKENDS, FLOW_SETS];
+pub const LIMITS: &[Limit] = limits![
+    ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS, COUNTED, SERVICES, SLOTS, PACES, BACKENDS, FLOW_SETS, TALLIES
+];

@@ -25,4 +25,8 @@ pub const BACKENDS: u32 = 131_072;
 /// the least missed one of its set, and that is counted.
 pub const FLOW_SETS: u32 = 32_768;
 
+/// Services, and local tasks of services, that are counted one by one; 40 bytes each on every CPU. At
+/// the bound the rest share the tally of number 0.
+pub const TALLIES: u32 = 16_384;
+
 const _: () = assert!(crate::counter::Counter::COUNT <= COUNTED && crate::drop::DropReason::COUNT <= COUNTED);

@@ -41,6 +41,10 @@ shared! {
         pub target_port: [u8; 2],
         /// Bits of [`service_flag`].
         pub flags: u16,
+        /// Number of its tally.
+        pub tally: u16,
+        /// Zero.
+        pub pad: [u8; 2],
     }
 
     /// Element of `SLOTS`: where the flows of one slot of a Maglev table go.
@@ -65,6 +69,10 @@ shared! {
         pub mac: Mac,
         /// Bits of [`backend_flag`].
         pub flags: u16,
+        /// Number of its tally, if it is local; else 0.
+        pub tally: u16,
+        /// Zero.
+        pub pad: [u8; 2],
     }
 
     /// Element of `PACE`, one for each [`PACE_SLOTS`] slots: how a service is doing, by its first slot.

@@ -55,7 +55,8 @@ fn to_service<P: Packet>(
     endpoint: &Endpoint,
 ) -> Result<Step, DropReason> {
     dial.ip.payload_at -= tunnel.outer;
-    dial.transport = parse::transport(packet, &dial.ip)?.ok_or(DropReason::UnsupportedTransport)?;
+    let without_ports = if dial.ip.fragment { DropReason::Fragment } else { DropReason::UnsupportedTransport };
+    dial.transport = parse::transport(packet, &dial.ip)?.ok_or(without_ports)?;
     let published = tunnel.vni == config.ingress_vni;
     let key = if published {
         ServiceKey::forwarded(tunnel.vni, &dial.ip.dst, dial.ip.proto, dial.transport.ports.dst)
@@ -66,7 +67,6 @@ fn to_service<P: Packet>(
     // A packet that another node handed on comes from a third: the one dialled.
     let node = if published { maps::vtep(dial.ip.dst).unwrap_or(tunnel.node) } else { tunnel.node };
     let direct = if dial.service.flags & service_flag::DIRECT != 0 { state::DIRECT } else { 0 };
-    dial.vni = tunnel.vni;
     dial.origin = Origin { bits: if published { state::PUBLISHED | direct } else { 0 }, number: node };
     dial.back = Back::Node(node);
     dial.task = Task {
@@ -74,6 +74,7 @@ fn to_service<P: Packet>(
         mac: dial.eth.dst,
         addr: endpoint.addr_like(&dial.ip.dst),
         backend: endpoint.backend,
+        tally: maps::backend(endpoint.backend).map_or(0, |backend| backend.tally),
         port: dial.service.target_port,
     };
     Ok(Step::Accept)

@@ -18,7 +18,7 @@ use crate::maps::Found;
 use crate::packet::Packet;
 use crate::refuse::{self, Back};
 use crate::verdict::{Packed, Verdict};
-use crate::{maps, policy, vxlan};
+use crate::{maps, policy, vxlan, watch};
 
 /// A packet to a service, and all that is known of it.
 pub(crate) struct Dial {
@@ -42,6 +42,8 @@ pub(crate) struct Dial {
     pub(crate) far: u32,
     /// The task of this node that was chosen.
     pub(crate) task: Task,
+    /// Where the packet came in, one of [`mesh_common::watch::hook`].
+    pub(crate) hook: u8,
 }
 
 /// The published port that a packet from outside dials, if it is one.
@@ -79,6 +81,7 @@ impl Dial {
     /// Sends the packet to the backend that its flow belongs to, or refuses it.
     #[inline(always)]
     pub(crate) fn balance<P: Packet>(&mut self, packet: &mut P) -> Result<Verdict, DropReason> {
+        maps::tally_packet(self.service.tally, packet.len());
         let outcome = self.choose(packet);
         self.or_refuse(packet, outcome)
     }
@@ -153,6 +156,7 @@ impl Dial {
                     other => other?,
                 };
                 maps::count_drop(reason);
+                watch::refusal(packet, self, reason);
                 Ok(answer)
             }
             other => other,
@@ -172,8 +176,14 @@ impl Dial {
             return self.forward(packet, backend);
         }
         let addr = backend.addr_like(&self.ip.dst);
-        self.task =
-            Task { ifindex: backend.ifindex, mac: backend.mac, addr, backend: number, port: self.service.target_port };
+        self.task = Task {
+            ifindex: backend.ifindex,
+            mac: backend.mac,
+            addr,
+            backend: number,
+            tally: backend.tally,
+            port: self.service.target_port,
+        };
         Packed::new(self.hand_over(packet))
     }
 

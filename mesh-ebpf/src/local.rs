@@ -24,6 +24,8 @@ pub(crate) struct Task {
     pub(crate) addr: Addr,
     /// Its number among the backends.
     pub(crate) backend: u32,
+    /// Number of its tally.
+    pub(crate) tally: u16,
     /// The port it listens on; 0 keeps the one dialled.
     pub(crate) port: [u8; 2],
 }
@@ -93,6 +95,8 @@ pub(crate) fn track(dial: &Dial) -> Result<(), DropReason> {
         sequence: 0,
     };
     conntrack::remember(&key, mask, flow);
+    maps::tally_flow(dial.service.tally);
+    maps::tally_flow(task.tally);
     Ok(())
 }
 
@@ -112,6 +116,7 @@ fn translate<P: Packet>(packet: &mut P, dial: &Dial, task: &Task) -> Result<Verd
         nat::rewrite(packet, &dial.ip, End::Source, &dial.ip.dst, None)?;
     }
     maps::count(Counter::Local);
+    maps::tally_packet(task.tally, packet.len());
     Ok(Verdict::Redirect(task.ifindex))
 }
 

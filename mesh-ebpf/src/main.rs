@@ -20,6 +20,7 @@ mod refuse;
 mod send;
 mod verdict;
 mod vxlan;
+mod watch;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -30,6 +31,7 @@ use mesh_common::flow::state;
 use mesh_common::header::{EthHeader, proto};
 use mesh_common::node::NodeConfig;
 use mesh_common::parse::{self, ETH_LEN};
+use mesh_common::watch::hook;
 
 use crate::dial::Dial;
 use crate::local::Origin;
@@ -43,7 +45,9 @@ use crate::vxlan::Tunnel;
 fn underlay(ctx: XdpContext) -> u32 {
     let mut packet = XdpPacket::new(&ctx);
     let ingress = packet.ifindex();
+    watch::arrival(&packet, u32::from(hook::UNDERLAY));
     let outcome = from_underlay(&mut packet, Counter::DecapXdp);
+    watch::departure(&packet, u32::from(hook::UNDERLAY), &outcome);
     verdict::finish_xdp(outcome, ingress)
 }
 
@@ -51,7 +55,9 @@ fn underlay(ctx: XdpContext) -> u32 {
 #[classifier]
 fn underlay_bulk(ctx: TcContext) -> i32 {
     let mut packet = TcPacket::new(&ctx);
+    watch::arrival(&packet, u32::from(hook::UNDERLAY_BULK));
     let outcome = from_underlay(&mut packet, Counter::DecapTc);
+    watch::departure(&packet, u32::from(hook::UNDERLAY_BULK), &outcome);
     verdict::finish_tc(outcome)
 }
 
@@ -59,7 +65,9 @@ fn underlay_bulk(ctx: TcContext) -> i32 {
 #[classifier]
 fn container(ctx: TcContext) -> i32 {
     let mut packet = TcPacket::new(&ctx);
+    watch::arrival(&packet, u32::from(hook::CONTAINER));
     let outcome = from_container(&mut packet);
+    watch::departure(&packet, u32::from(hook::CONTAINER), &outcome);
     verdict::finish_tc(outcome)
 }
 
@@ -69,6 +77,8 @@ const PULL: usize = ETH_LEN + 40 + 8 + 8 + ETH_LEN + 40 + 20;
 #[inline(always)]
 fn from_underlay<P: Packet>(packet: &mut P, counter: Counter) -> Result<Verdict, DropReason> {
     let dial = maps::dial_room()?;
+    dial.vni = 0;
+    dial.hook = if P::LEAVES_BULK_TO_GRO { hook::UNDERLAY } else { hook::UNDERLAY_BULK };
     match examine(packet, dial, counter).step()? {
         Step::Redirect(ifindex) => Ok(Verdict::Redirect(ifindex)),
         Step::Route(ifindex) => Ok(Verdict::Route(ifindex)),
@@ -113,6 +123,7 @@ fn from_tunnel<P: Packet>(
     dial: &mut Dial,
     counter: Counter,
 ) -> Result<Step, DropReason> {
+    dial.vni = tunnel.vni;
     dial.eth = packet.need(tunnel.outer)?;
     let inner = parse::ip(packet, &dial.eth, tunnel.outer)?;
     let is_ip = inner.is_some();
@@ -152,10 +163,13 @@ fn from_outside<P: Packet>(packet: &mut P, config: &NodeConfig, dial: &mut Dial)
 
 #[inline(always)]
 fn from_container(packet: &mut TcPacket<'_>) -> Result<Verdict, DropReason> {
+    let dial = maps::dial_room()?;
+    (dial.vni, dial.hook) = (0, hook::CONTAINER);
     let link = maps::link(packet.ifindex()).ok_or(DropReason::UnknownLink)?;
+    dial.vni = link.vni;
     send::admit(packet, link)?;
     match neighbour::answer(packet, link).outcome()? {
-        Verdict::Pass => send::onward(packet, link),
+        Verdict::Pass => send::onward(packet, link, dial),
         answer => Ok(answer),
     }
 }

@@ -5,11 +5,12 @@
 //! counters and the flows.
 #![expect(unsafe_code, reason = "map elements are raw pointers; the faces below are safe")]
 
+use core::ffi::c_void;
 use core::hint::black_box;
 use core::intrinsics::AtomicOrdering::SeqCst;
 use core::intrinsics::{atomic_cxchg, atomic_xadd};
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerfEventByteArray};
 use aya_ebpf::macros::btf_map;
 use mesh_common::ABI_VERSION;
 use mesh_common::addr::{Addr, Mac};
@@ -20,8 +21,11 @@ use mesh_common::flow::{self, Flow, FlowKey, FlowSet, WAYS};
 use mesh_common::limits;
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
 use mesh_common::service::{Backend, PACE_SLOTS, Pace, Service, ServiceKey, Slot};
+use mesh_common::tally::{Label, Tally};
+use mesh_common::watch::{Watch, watcher};
 
 use crate::dial::Dial;
+use crate::watch::{Desk, Watcher};
 
 /// Entries are allocated when they are made: an empty node pays for none of them.
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
@@ -52,6 +56,19 @@ static PACE: Array<Pace, { limits::PACES as usize }> = Array::new();
 static LIVE: Array<u64, { limits::BACKENDS as usize }> = Array::new();
 #[btf_map]
 static FLOWS: Array<FlowSet, { limits::FLOW_SETS as usize }> = Array::new();
+#[btf_map]
+static TALLIES: PerCpuArray<Tally, { limits::TALLIES as usize }> = PerCpuArray::new();
+/// For people; the daemon writes it.
+#[btf_map]
+static LABELS: Array<Label, { limits::TALLIES as usize }> = Array::new();
+#[btf_map]
+static WATCH: Array<Watch, { watcher::COUNT as usize }> = Array::new();
+#[btf_map]
+static EVENTS: PerfEventByteArray = PerfEventByteArray::new();
+#[btf_map]
+static CAPTURED: PerfEventByteArray = PerfEventByteArray::new();
+#[btf_map]
+static DESK: PerCpuArray<Desk, { watcher::COUNT as usize }> = PerCpuArray::new();
 #[btf_map]
 static DIAL: PerCpuArray<Dial, 1> = PerCpuArray::new();
 #[btf_map]
@@ -395,6 +412,71 @@ fn swap_if(word: *mut u64, old: u64, new: u64) -> bool {
     // `AtomicU64::compare_exchange`, which core leaves out on a target that had no such instruction
     // before kernel 5.12.
     unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word, old, new).1 }
+}
+
+/// Counts a frame towards a service or a task.
+#[inline(always)]
+pub(crate) fn tally_packet(number: u16, bytes: u32) {
+    if let Some(tally) = TALLIES.get_ptr_mut(u32::from(number)) {
+        // SAFETY: as in `count`.
+        unsafe {
+            (*tally).packets += 1;
+            (*tally).bytes += u64::from(bytes);
+        }
+    }
+}
+
+/// Counts a frame of a task to a client of its service.
+#[inline(always)]
+pub(crate) fn tally_reply(number: u16, bytes: u32) {
+    if let Some(tally) = TALLIES.get_ptr_mut(u32::from(number)) {
+        // SAFETY: as in `count`.
+        unsafe {
+            (*tally).replies += 1;
+            (*tally).reply_bytes += u64::from(bytes);
+        }
+    }
+}
+
+/// Counts a new flow towards a service or a task.
+#[inline(always)]
+pub(crate) fn tally_flow(number: u16) {
+    if let Some(tally) = TALLIES.get_ptr_mut(u32::from(number)) {
+        // SAFETY: as in `count`.
+        unsafe { (*tally).flows += 1 }
+    }
+}
+
+/// What a watcher wants to be told.
+#[inline(always)]
+pub(crate) fn watch(watcher: Watcher) -> Option<&'static Watch> {
+    WATCH.get(watcher as u32)
+}
+
+/// Nobody watches any more.
+#[inline(always)]
+pub(crate) fn unwatch(watcher: Watcher) {
+    if let Some(watch) = WATCH.get_ptr_mut(watcher as u32) {
+        // SAFETY: an aligned word of a map element.
+        unsafe { (&raw mut (*watch).on).write_volatile(0) }
+    }
+}
+
+/// Room for an event; this CPU's own.
+#[inline(always)]
+pub(crate) fn desk(watcher: Watcher) -> Option<&'static mut Desk> {
+    let desk = DESK.get_ptr_mut(watcher as u32)?;
+    // SAFETY: as in `dial_room`.
+    Some(unsafe { &mut *desk })
+}
+
+/// Where the events of a watcher go, as the helper takes it.
+#[inline(always)]
+pub(crate) fn events(watcher: Watcher) -> *mut c_void {
+    match watcher {
+        Watcher::Trace => (&raw const EVENTS).cast_mut().cast(),
+        Watcher::Capture => (&raw const CAPTURED).cast_mut().cast(),
+    }
 }
 
 /// Counts one. A failed lookup is no reason to lose a packet.

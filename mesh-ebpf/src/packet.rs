@@ -5,21 +5,27 @@
 //! verifier asks for it and because helpers move the packet between two accesses.
 #![expect(unsafe_code, reason = "packet memory is a pair of raw addresses in the context")]
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
     BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
-    BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md,
+    BPF_F_CURRENT_CPU, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_xdp_adjust_head,
-    bpf_xdp_adjust_tail,
+    bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_perf_event_output, bpf_redirect,
+    bpf_redirect_neigh, bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
 use mesh_common::checksum;
 use mesh_common::drop::DropReason;
 use mesh_common::header::{Checksum, EthHeader, Header, OuterV4, OuterV6, ether_type};
 use mesh_common::parse::Bytes;
+use mesh_common::watch::Event;
+
+use crate::maps;
+use crate::watch::Watcher;
 
 /// Highest offset that is ever looked at. The verifier needs a bound on variable offsets, and no
 /// header chain we follow is longer.
@@ -63,6 +69,10 @@ pub(crate) trait Packet: Bytes {
 
     /// Does the frame stand for several segments, each of which fits the link?
     fn is_segmented(&self) -> bool;
+
+    /// Sends an event and the first `taken` bytes of the frame to a watcher. False if nobody listens
+    /// on this CPU; a listener that is too slow is told how much it missed.
+    fn tell(&self, watcher: Watcher, event: &Event, taken: u32) -> bool;
 }
 
 /// What changed under a transport checksum, as differences of RFC 1624.
@@ -248,6 +258,11 @@ impl Packet for XdpPacket<'_> {
     fn is_segmented(&self) -> bool {
         false
     }
+
+    #[inline(always)]
+    fn tell(&self, watcher: Watcher, event: &Event, taken: u32) -> bool {
+        tell(self.ctx.ctx.cast(), watcher, event, taken)
+    }
 }
 
 impl XdpPacket<'_> {
@@ -358,6 +373,38 @@ impl Packet for TcPacket<'_> {
         // SAFETY: a field of the valid context.
         unsafe { (*self.skb()).gso_size != 0 }
     }
+
+    #[inline(always)]
+    fn tell(&self, watcher: Watcher, event: &Event, taken: u32) -> bool {
+        tell(self.skb().cast(), watcher, event, taken)
+    }
+}
+
+/// The helper itself takes the bytes out of the frame, wherever they lie.
+#[inline(always)]
+fn tell(ctx: *mut c_void, watcher: Watcher, event: &Event, taken: u32) -> bool {
+    let flags = u64::from(taken) << 32 | u64::from(BPF_F_CURRENT_CPU);
+    let (from, size) = ((&raw const *event).cast_mut().cast(), size_of::<Event>() as u64);
+    // SAFETY: the context is valid, the map is of the right kind, and the helper reads `size` bytes.
+    let done = unsafe { bpf_perf_event_output(ctx, maps::events(watcher), flags, from, size) };
+    done != -ENOENT
+}
+
+/// What the helper answers when no buffer is open.
+const ENOENT: i64 = 2;
+
+/// Nanoseconds since the system started.
+#[inline(always)]
+pub(crate) fn nanoseconds() -> u64 {
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// A random number.
+#[inline(always)]
+pub(crate) fn random() -> u32 {
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_get_prandom_u32() }
 }
 
 /// Sends the frame out of an interface; the action to return from the program.

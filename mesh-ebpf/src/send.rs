@@ -41,8 +41,7 @@ pub(crate) fn admit(packet: &mut TcPacket<'_>, link: &Link) -> Result<(), DropRe
 
 /// Sends the frame where it is meant to go.
 #[inline(always)]
-pub(crate) fn onward(packet: &mut TcPacket<'_>, link: &Link) -> Result<Verdict, DropReason> {
-    let dial = maps::dial_room()?;
+pub(crate) fn onward(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Result<Verdict, DropReason> {
     match examine(packet, link, dial).step()? {
         Step::Reply => reply(packet, link, dial).outcome(),
         Step::Balance => dial.balance(packet),
@@ -97,7 +96,6 @@ fn step_of(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Result<St
     }
     dial.service = maps::service(&ServiceKey::vip(link.vni, dial.ip.dst)).ok_or(DropReason::NoRoute)?;
     maps::count(Counter::Vip);
-    dial.vni = link.vni;
     dial.origin = Origin { bits: 0, number: 0 };
     dial.back = Back::Interface(packet.ifindex());
     Ok(Step::Balance)
@@ -132,6 +130,7 @@ fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial, flow: &Fou
     let port = if has_ports(ip.proto) { Some(flow.dialled_port) } else { None };
     nat::rewrite(packet, ip, End::Source, &flow.dialled, port)?;
     maps::count(Counter::Reply);
+    maps::tally_reply(link.tally, packet.len());
     let ether_type = dial.eth.ether_type;
     if flow.state & state::HAIRPIN != 0 {
         let own = if ip.src.is_v4() { link.addr4 } else { link.addr6 };

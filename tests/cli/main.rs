@@ -7,6 +7,7 @@ mod desired;
 mod docker;
 mod host;
 mod meshctl;
+mod seeing;
 
 use std::path::PathBuf;
 

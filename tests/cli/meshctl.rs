@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Node, RIGHT};
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 17] = [
     "NODE",
     "NODES",
     "VTEPS",
@@ -19,6 +19,10 @@ const NAMES: [&str; 13] = [
     "FLOWS",
     "COUNTERS",
     "DROPS",
+    "LABELS",
+    "LIVE",
+    "PACE",
+    "TALLIES",
 ];
 
 fn meshctl(node: &Node, arguments: &[&str]) -> Output {

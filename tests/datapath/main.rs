@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod agree;
+mod awkward;
 mod balancing;
 mod check;
 mod container;
@@ -12,6 +13,8 @@ mod flows;
 mod mended;
 mod published;
 mod refuse;
+mod tallies;
+mod told;
 mod tunnel;
 mod vip;
 mod world;

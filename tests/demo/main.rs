@@ -4,7 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "a demo talks to the person who started it")]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,10 +12,13 @@ use harness::clients::{Ping, ask_http, ping};
 use harness::meshd::{Cluster, State, TaskSpec, VNI};
 use harness::netns::Transport;
 use harness::{Capture, Host, Plan, describe, servers};
+use mesh_daemon::datapath::seeing::frame::Frame;
 
 /// What the service is published as, and what its tasks listen on.
 const PUBLISHED: u16 = 80;
 const TARGET: u16 = 8080;
+/// RFC 7348.
+const VXLAN_PORT: u16 = 4789;
 
 fn main() -> Result<()> {
     harness::require_root()?;
@@ -118,6 +121,32 @@ fn on_the_wire(cluster: &Cluster) -> Result<()> {
         println!("{}\n", describe(frame));
     }
     println!("The inner packet is the client's, unchanged; its destination MAC names the task.");
+    let first = frames.first().context("nothing was captured")?;
+    let packet = Frame::read(first, VXLAN_PORT).packet.context("the frame carries no IP")?;
+    let (src_port, dst_port) = packet.ports.context("the frame carries no TCP")?;
+    let ends = [SocketAddr::new(packet.src, src_port), SocketAddr::new(packet.dst, dst_port)];
+    let [src, dst] = ends.map(|end| end.to_string());
+    explained(cluster, &src, &dst)
+}
+
+/// The packet captured, explained at both nodes: sent by nobody, and nothing is counted.
+fn explained(cluster: &Cluster, src: &str, dst: &str) -> Result<()> {
+    heading("Why that packet took its way (meshctl datapath explain)");
+    let run = |node: usize, more: &[&str]| -> Result<String> {
+        let argv = [&["explain", src, dst], more].concat();
+        println!("node{}$ meshctl datapath {}", node + 1, argv.join(" "));
+        let said = cluster.meshd[node].meshctl_datapath(&argv)?.run()?.stdout;
+        println!("{said}");
+        Ok(said)
+    };
+    let at_entry = run(0, &[])?;
+    ensure!(!at_entry.contains("differs"), "the maps and the program disagree");
+    // The task's node is the one whose VTEP address the tunnel goes to.
+    let vtep = |node: usize| cluster.bed.nodes[node].ip4.to_string();
+    let home =
+        (1..3).find(|node| at_entry.contains(&format!("node {} by", vtep(*node)))).context("no node was chosen")?;
+    let at_home = run(home, &["--from", &vtep(0)])?;
+    ensure!(at_home.contains(&format!(":{TARGET} tcp")), "the task does not get it on its own port");
     Ok(())
 }
 

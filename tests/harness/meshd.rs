@@ -234,6 +234,18 @@ impl Meshd {
         Ok(())
     }
 
+    /// A `meshctl datapath` of this node.
+    ///
+    /// # Errors
+    /// The program is not built.
+    pub fn meshctl_datapath(&self, arguments: &[&str]) -> Result<crate::process::Cmd> {
+        let meshctl = program("meshctl")?;
+        let argv =
+            [&[meshctl.as_os_str(), "datapath".as_ref()], &arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>()[..]]
+                .concat();
+        Ok(self.ns.command(argv).env("MESH_PIN_DIR", &self.pins))
+    }
+
     /// The elements of a map, by `meshctl maps dump -o json`.
     pub fn dump(&self, map: &str) -> Result<Vec<Value>> {
         let meshctl = program("meshctl")?;
@@ -410,6 +422,8 @@ pub fn pass_all() -> Result<Ebpf> {
         "SLOTS",
         "BACKENDS",
         "FLOWS",
+        "LABELS",
+        "TALLIES",
         "PACE",
         "LIVE",
     ] {

@@ -17,9 +17,12 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::flow::Flow;
+use mesh_common::watch::Watch;
 use mesh_daemon::datapath::facts::Facts;
 use mesh_daemon::datapath::maps::Maps;
 use mesh_daemon::datapath::render::{Waiting, render};
+use mesh_daemon::datapath::seeing::tallies::Counted;
+use mesh_daemon::datapath::seeing::watch::Listener;
 use mesh_daemon::datapath::tables::{Tables, plan};
 use mesh_daemon::datapath::{Desired, Pins, attach, loader};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -100,6 +103,7 @@ pub struct Node {
     ebpf: Ebpf,
     maps: Maps,
     tables: Tables,
+    pins: Pins,
 }
 
 impl Node {
@@ -113,7 +117,7 @@ impl Node {
         attach::load(&mut ebpf).context("loading the programs")?;
         let maps = Maps::take(&mut ebpf).context("taking the maps")?;
         // The pins are new, so nothing is in force.
-        Ok(Self { ebpf, maps, tables: Tables::default() })
+        Ok(Self { ebpf, maps, tables: Tables::default(), pins })
     }
 
     /// Makes the maps equal a desired state, as the daemon does; what is missing in it.
@@ -130,6 +134,14 @@ impl Node {
         Ok(waiting)
     }
 
+    /// Turns a watch on, until the listener is dropped.
+    ///
+    /// # Errors
+    /// The kernel refuses a buffer, or somebody watches already.
+    pub fn listen(&self, watcher: u32, wish: Watch) -> Result<Listener> {
+        Ok(Listener::start(&self.pins, watcher, wish, 16)?)
+    }
+
     /// What the maps hold.
     pub fn tables(&self) -> &Tables {
         &self.tables
@@ -141,6 +153,14 @@ impl Node {
     /// The map cannot be read.
     pub fn flows(&self) -> Result<Vec<Flow>> {
         Ok(self.maps.flows()?.into_iter().map(|(_, flow)| flow).collect())
+    }
+
+    /// What was counted for each service and task of this node.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn tallies(&self) -> Result<Vec<Counted>> {
+        Ok(self.maps.tallies()?)
     }
 
     /// The number of sets of flows.

@@ -93,6 +93,7 @@ fn collect(record: &dyn Record, row: &mut Row) {
             Value::Bytes([a, b, c, d]) => json!(format_addr(Addr::v4([*a, *b, *c, *d]))),
             Value::Bytes(bytes) => json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
             Value::Text(text) => json!(text),
+            Value::Name(text) => json!(text),
             Value::Record(inner) => return collect(inner, row),
         };
         row.insert(name.to_owned(), cell);

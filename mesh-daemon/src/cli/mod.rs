@@ -7,6 +7,7 @@ mod client;
 mod each;
 mod info;
 mod listing;
+mod datapath;
 mod maps;
 mod node;
 mod objects;
@@ -60,6 +61,8 @@ enum Command {
     Info(info::Args),
     /// Look into the kernel's maps.
     Maps(maps::Args),
+    /// See what the packet path does.
+    Datapath(datapath::Args),
 }
 
 /// Ends a program: an error is one line that says what was tried and why it failed.
@@ -95,5 +98,6 @@ pub fn main() -> Result<()> {
         Command::Config(command) => objects::config(&client()?, command),
         Command::Info(args) => info::run(&client()?, &args),
         Command::Maps(args) => maps::run(args),
+        Command::Datapath(args) => datapath::run(args),
     }
 }

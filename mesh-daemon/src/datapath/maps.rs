@@ -1,9 +1,9 @@
 //! Typed handles to the kernel's maps: the only place that opens one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, PerfEventArray};
 use aya::{Ebpf, Pod};
 use mesh_common::abi::{Field, Record, Value};
 use mesh_common::counter::Counter;
@@ -12,9 +12,12 @@ use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey
 use mesh_common::flow::{CHOICE, Flow, FlowSet, is_over};
 use mesh_common::header::proto;
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
-use mesh_common::service::{Backend, Pace, Run, Service, ServiceKey, Slot};
+use mesh_common::service::{Backend, PACE_SLOTS, Pace, Run, Service, ServiceKey, Slot};
+use mesh_common::tally::{Label, Tally};
+use mesh_common::watch::{Watch, watcher};
 
 use super::Pins;
+use super::seeing::tallies::Counted;
 use super::tables::{Change, Edit, Tables, for_each_table};
 
 /// The maps of what is counted.
@@ -27,6 +30,16 @@ pub const LIVE: &str = "LIVE";
 pub const PACE: &str = "PACE";
 /// The map of what is dropped.
 pub const DROPS: &str = "DROPS";
+/// The map of what is counted by service and task.
+pub const TALLIES: &str = "TALLIES";
+/// The map of what watchers want.
+pub const WATCH: &str = "WATCH";
+/// The buffers of events for those who follow drops and verdicts.
+pub const EVENTS: &str = "EVENTS";
+/// The buffers of frames that are captured.
+pub const CAPTURED: &str = "CAPTURED";
+/// Maps of watchers: nothing in them to print.
+const OF_WATCHERS: [&str; 3] = [WATCH, EVENTS, CAPTURED];
 
 /// A map that could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -216,10 +229,14 @@ macro_rules! define {
             pace: Array<MapData, Pace>,
             counters: PerCpuArray<MapData, u64>,
             drops: PerCpuArray<MapData, u64>,
+            tallies: PerCpuArray<MapData, Tally>,
         }
 
-        /// The names of all maps.
-        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, LIVE, PACE, COUNTERS, DROPS ];
+        /// The names of all maps that can be printed.
+        pub const NAMES: &[&str] = &[ $( $name, )* FLOWS, LIVE, PACE, COUNTERS, DROPS, TALLIES ];
+
+        /// Name and capacity of the configuration maps.
+        pub const CAPACITIES: &[(&str, u32)] = &[ $( ($name, $capacity) ),* ];
 
         impl Maps {
             fn build(mut take: impl FnMut(&'static str) -> Result<Map, MapsError>) -> Result<Self, MapsError> {
@@ -230,6 +247,7 @@ macro_rules! define {
                     pace: typed(take(PACE)?, PACE)?,
                     counters: typed(take(COUNTERS)?, COUNTERS)?,
                     drops: typed(take(DROPS)?, DROPS)?,
+                    tallies: typed(take(TALLIES)?, TALLIES)?,
                 })
             }
 
@@ -242,7 +260,8 @@ macro_rules! define {
                     $( $field: Table::read(&self.$field).map_err(|source| MapsError::Read { name: $name, source })?, )*
                 };
                 for service in tables.services.values() {
-                    for run in [service.all(), service.entry()] {
+                    // A service without slots names no run.
+                    for run in [service.all(), service.entry()].into_iter().filter(|run| run.len != 0) {
                         let slots = self.slots.run(run).map_err(|source| MapsError::Read { name: "SLOTS", source })?;
                         tables.slots.insert(run.at, slots);
                     }
@@ -255,6 +274,9 @@ macro_rules! define {
             /// # Errors
             /// The kernel refused it; the map is as it was.
             pub fn apply(&mut self, change: Change) -> Result<(), MapsError> {
+                if let Change::Labels(Edit::Put(number, _)) = &change {
+                    self.clear_tally(*number)?; // what is there was counted for somebody else
+                }
                 match change {
                     $(
                         Change::$variant(Edit::Put(key, value)) => Table::put(&mut self.$field, key, value)
@@ -272,6 +294,9 @@ macro_rules! define {
             pub fn dump(&self, name: &str, visit: Visit<'_>) -> Result<(), MapsError> {
                 match name {
                     FLOWS => self.dump_flows(visit)?,
+                    TALLIES => for row in self.tallies()? {
+                        visit(&Cell("number", &row.number), &row);
+                    },
                     LIVE => self.dump_live(visit)?,
                     PACE => Table::dump(&self.pace, visit).map_err(|source| MapsError::Read { name: PACE, source })?,
                     $(
@@ -306,11 +331,7 @@ impl Maps {
     /// # Errors
     /// One is not there or of another type.
     pub fn open(pins: &Pins) -> Result<Self, MapsError> {
-        Self::build(|name| {
-            let path = pins.map(name);
-            let open = |source| MapsError::Open { path: path.clone(), source };
-            Map::from_map_data(MapData::from_pin(&path).map_err(open)?).map_err(open)
-        })
+        Self::build(|name| open(pins, name))
     }
 
     fn dump_flows(&self, visit: Visit<'_>) -> Result<(), MapsError> {
@@ -318,6 +339,17 @@ impl Maps {
             visit(&Cell("index", &place), &flow);
         }
         Ok(())
+    }
+
+    /// Remembers what `from` remembers: flows, and what services and backends of these tables are at.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn copy_state(&mut self, from: &Self, tables: &Tables) -> Result<(), MapsError> {
+        let paces: BTreeSet<_> = tables.slots.keys().map(|at| at / PACE_SLOTS).collect();
+        copy(&from.pace, &mut self.pace, PACE, paces)?;
+        copy(&from.live, &mut self.live, LIVE, tables.backends.keys().copied())?;
+        copy(&from.flows, &mut self.flows, FLOWS, 0..from.flows.len())
     }
 
     /// How busy each backend is: what this node remembers as the node of its task, and what it sends there
@@ -336,6 +368,14 @@ impl Maps {
             visit(&Cell("backend", backend), busy);
         }
         Ok(())
+    }
+
+    /// This node, as the daemon described it; zeros before it did.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn config(&self) -> Result<NodeConfig, MapsError> {
+        self.config.get(&0, 0).map_err(|source| MapsError::Read { name: "NODE", source })
     }
 
     /// Sets how many connections this node sends to a backend.
@@ -366,6 +406,29 @@ impl Maps {
         Ok(flows)
     }
 
+    fn clear_tally(&mut self, number: u32) -> Result<(), MapsError> {
+        let write = |source| MapsError::Write { name: TALLIES, capacity: self.tallies.len(), source };
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| write(error.into()))?;
+        let values = PerCpuValues::try_from(vec![Tally::ZERO; cpus]).map_err(|error| write(error.into()))?;
+        let capacity = self.tallies.len();
+        self.tallies.set(number, values, 0).map_err(|source| MapsError::Write { name: TALLIES, capacity, source })
+    }
+
+    /// What was counted for each service and each task of this node, over all CPUs; number 0 is of
+    /// those that found none of their own.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn tallies(&self) -> Result<Vec<Counted>, MapsError> {
+        let labels = Table::read(&self.labels).map_err(|source| MapsError::Read { name: "LABELS", source })?;
+        let rest = [(0, Label::ZERO)];
+        let rows = rest.into_iter().chain(labels).map(|(number, label)| {
+            let values = self.tallies.get(&number, 0).map_err(|source| MapsError::Read { name: TALLIES, source })?;
+            Ok(Counted::sum(number, label, values.iter()))
+        });
+        rows.collect()
+    }
+
     /// What was counted since the maps were made, over all CPUs.
     ///
     /// # Errors
@@ -381,6 +444,65 @@ impl Maps {
     pub fn drops(&self) -> Result<Vec<(DropReason, u64)>, MapsError> {
         DropReason::ALL.iter().map(|reason| Ok((*reason, sum(&self.drops, DROPS, *reason as u32)?))).collect()
     }
+}
+
+/// Writes elements of one array into another of the same shape, but for those that nobody wrote.
+fn copy<V: Pod + Default + PartialEq>(
+    from: &Array<MapData, V>,
+    to: &mut Array<MapData, V>,
+    name: &'static str,
+    indices: impl IntoIterator<Item = u32>,
+) -> Result<(), MapsError> {
+    for index in indices {
+        let value = from.get(&index, 0).map_err(|source| MapsError::Read { name, source })?;
+        if value != V::default() {
+            let capacity = to.len();
+            to.set(index, value, 0).map_err(|source| MapsError::Write { name, capacity, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// What a watcher needs: its switch, and its buffers.
+pub struct WatchMaps {
+    /// The switches of all watchers.
+    pub switches: Array<MapData, Watch>,
+    /// The buffers of this one.
+    pub buffers: PerfEventArray<MapData>,
+}
+
+impl WatchMaps {
+    /// Opens what a daemon pinned, for one of [`watcher`].
+    ///
+    /// # Errors
+    /// One is not there or of another type.
+    pub fn open(pins: &Pins, number: u32) -> Result<Self, MapsError> {
+        Self::build(number, |name| open(pins, name))
+    }
+
+    /// Takes them out of freshly loaded programs.
+    ///
+    /// # Errors
+    /// One is missing or of another type.
+    pub fn take(ebpf: &mut Ebpf, number: u32) -> Result<Self, MapsError> {
+        Self::build(number, |name| ebpf.take_map(name).ok_or(MapsError::Missing(name)))
+    }
+
+    fn build(number: u32, mut take: impl FnMut(&'static str) -> Result<Map, MapsError>) -> Result<Self, MapsError> {
+        let buffers = if number == watcher::TRACE { EVENTS } else { CAPTURED };
+        Ok(Self { switches: typed(take(WATCH)?, WATCH)?, buffers: typed(take(buffers)?, buffers)? })
+    }
+}
+
+/// Every map that is pinned.
+pub fn pinned() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().copied().chain(OF_WATCHERS)
+}
+
+fn open(pins: &Pins, name: &'static str) -> Result<Map, MapsError> {
+    let path = pins.map(name);
+    let refused = |source| MapsError::Open { path: path.clone(), source };
+    Map::from_map_data(MapData::from_pin(&path).map_err(refused)?).map_err(refused)
 }
 
 /// The map of this name, whatever its case.

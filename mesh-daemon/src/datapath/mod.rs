@@ -21,6 +21,7 @@ pub mod pins;
 pub mod preflight;
 pub mod reconcile;
 pub mod render;
+pub mod seeing;
 pub mod standalone;
 pub mod status;
 pub mod tables;

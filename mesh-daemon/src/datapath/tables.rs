@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
 use mesh_common::service::{Backend, Service, ServiceKey, Slot};
+use mesh_common::tally::Label;
 
 /// What the kernel checks when it meets a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,7 @@ macro_rules! for_each_table {
         $then! {
             (Nodes, nodes, Array<u32, Node>, "NODES", mesh_common::limits::NODES),
             (Vteps, vteps, Hash<VtepKey, u32>, "VTEPS", mesh_common::limits::NODES),
+            (Labels, labels, Array<u32, Label>, "LABELS", mesh_common::limits::TALLIES),
             (Backends, backends, Array<u32, Backend>, "BACKENDS", mesh_common::limits::BACKENDS),
             (Slots, slots, Regions<u32, Vec<Slot>>, "SLOTS", mesh_common::limits::SLOTS),
             (Services, services, Hash<ServiceKey, Service>, "SERVICES", mesh_common::limits::SERVICES),
@@ -109,6 +111,14 @@ macro_rules! define {
         }
 
         impl Tables {
+            /// How many elements of each map are in use, and how many there may be.
+            pub fn fill(&self) -> Vec<(&'static str, usize, u32)> {
+                let slots = self.slots.values().map(Vec::len).sum();
+                let fill = [ $( ($name, self.$field.len(), $capacity) ),* ];
+                let runs_by_slot = |(name, used, limit)| (name, if name == "SLOTS" { slots } else { used }, limit);
+                fill.into_iter().map(runs_by_slot).collect()
+            }
+
             /// The tables after one change.
             pub fn apply(&mut self, change: Change) {
                 match change {

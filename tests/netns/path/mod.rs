@@ -9,6 +9,7 @@ mod mended;
 mod published;
 mod remove;
 mod restart;
+mod seeing;
 mod vip;
 
 use std::net::IpAddr;

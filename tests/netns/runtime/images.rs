@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! Images, as only a real kernel and a real registry can show them.
 
 use std::collections::BTreeMap;
@@ -379,4 +376,3 @@ fn a_registry_that_is_not_there_is_named() {
     assert!(said.starts_with(&format!("pull \"127.0.0.1:{port}/none:1\" from registry 127.0.0.1:{port}: ")), "{said}");
     assert!(bed.block_on(bed.runtime.list()).unwrap().is_empty());
 }
->>>>>>> runtime

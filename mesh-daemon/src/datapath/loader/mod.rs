@@ -30,7 +30,20 @@ pub enum LoadError {
 pub fn load(pins: &Pins) -> Result<Ebpf, LoadError> {
     pins.create().map_err(|source| LoadError::Pins { pins: pins.clone(), source })?;
     let mut loader = EbpfLoader::new();
-    for name in maps::NAMES {
+    for name in maps::pinned() {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))
+}
+
+/// Loads the object beside what runs: it reads the same configuration, and counts and remembers for
+/// itself. The maps must be pinned.
+///
+/// # Errors
+/// The kernel refuses the maps.
+pub fn load_apart(pins: &Pins) -> Result<Ebpf, LoadError> {
+    let mut loader = EbpfLoader::new();
+    for (name, _) in maps::CAPACITIES {
         loader.map_pin_path(name, pins.map(name));
     }
     loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))

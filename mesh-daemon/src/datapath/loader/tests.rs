@@ -6,13 +6,15 @@ use aya_obj::Object;
 use mesh_common::flow::FlowSet;
 use mesh_common::limits;
 use mesh_common::service::Pace;
+use mesh_common::tally::Tally;
+use mesh_common::watch::{Watch, watcher};
 
 use super::OBJECT;
-use crate::datapath::maps::{COUNTERS, DROPS, FLOWS, LIVE, PACE};
+use crate::datapath::maps::{CAPTURED, COUNTERS, DROPS, EVENTS, FLOWS, LIVE, PACE, TALLIES, WATCH};
 use crate::datapath::tables::{CONTRACT, Shape};
 
 /// Maps that only the programs use: never pinned, never opened by the daemon.
-const PRIVATE: [&str; 2] = ["DIAL", "FLOW"];
+const PRIVATE: [&str; 3] = ["DESK", "DIAL", "FLOW"];
 
 fn of_the_daemon() -> BTreeMap<&'static str, Shape> {
     let counted = Shape { key: 4, value: 8, capacity: limits::COUNTED };
@@ -21,6 +23,11 @@ fn of_the_daemon() -> BTreeMap<&'static str, Shape> {
     let live = Shape { key: 4, value: 8, capacity: limits::BACKENDS };
     let pace = Shape { key: 4, value: size_of::<Pace>() as u32, capacity: limits::PACES };
     shapes.extend([(FLOWS, flows), (LIVE, live), (PACE, pace), (COUNTERS, counted), (DROPS, counted)]);
+    let tallies = Shape { key: 4, value: size_of::<Tally>() as u32, capacity: limits::TALLIES };
+    let watch = Shape { key: 4, value: size_of::<Watch>() as u32, capacity: watcher::COUNT };
+    // The kernel makes them as long as it has CPUs.
+    let buffers = Shape { key: 4, value: 4, capacity: 0 };
+    shapes.extend([(TALLIES, tallies), (WATCH, watch), (EVENTS, buffers), (CAPTURED, buffers)]);
     shapes
 }
 

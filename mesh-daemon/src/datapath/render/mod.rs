@@ -14,6 +14,7 @@ use super::facts::Facts;
 use super::tables::Tables;
 
 mod services;
+mod tallies;
 
 /// Something that should be and cannot be yet. It is tried again when the facts change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -164,7 +165,7 @@ fn addr_of(endpoint: &desired::Endpoint, v4: bool) -> Addr {
 
 fn link_of(endpoint: &desired::Endpoint, vni: u32) -> Link {
     let (addr4, addr6) = (addr_of(endpoint, true), addr_of(endpoint, false));
-    Link { vni, mac: endpoint.mac, pad: [0; 2], addr4, addr6 }
+    Link { vni, mac: endpoint.mac, tally: 0, addr4, addr6 }
 }
 
 #[cfg(test)]

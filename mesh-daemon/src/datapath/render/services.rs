@@ -15,6 +15,7 @@ use super::super::desired::{self, Desired, ReturnPath, addr};
 use super::super::maglev;
 use super::super::tables::Tables;
 use super::Waiting;
+use super::tallies::Tallies;
 
 /// A number for each endpoint that is a task of a service: the one it has, or one that none has.
 pub(super) fn number_backends(desired: &Desired, before: &Tables) -> BTreeMap<EndpointKey, u32> {
@@ -53,6 +54,7 @@ pub(super) fn next_backend(before: &Tables, after: &Tables) -> u32 {
 pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables, waiting: &mut Vec<Waiting>) {
     let vnis: BTreeMap<_, _> = desired.networks.iter().map(|network| (network.name.as_str(), network.vni)).collect();
     let mut places = Places::of(before);
+    let mut tallies = Tallies::of(before);
     let mut tasks: BTreeMap<&str, Vec<&desired::Endpoint>> = BTreeMap::new();
     for endpoint in &desired.endpoints {
         if let Some(service) = &endpoint.service {
@@ -61,7 +63,14 @@ pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables, wa
     }
     for service in &desired.services {
         let vni = vnis[service.network.as_str()];
-        let members = members(tasks.get(service.name.as_str()).map_or(&[], Vec::as_slice), vni, tables);
+        let mut members = members(tasks.get(service.name.as_str()).map_or(&[], Vec::as_slice), vni, tables);
+        let tally = tallies.number(&service.name, vni, Mac::ZERO, tables);
+        for member in members.iter_mut().filter(|member| member.backend.ifindex != 0) {
+            member.backend.tally = tallies.number(&service.name, vni, member.backend.mac, tables);
+            if let Some(link) = tables.links.get_mut(&member.backend.ifindex) {
+                link.tally = member.backend.tally;
+            }
+        }
         for member in &members {
             tables.backends.insert(member.number, member.backend);
             if let (false, Some(ingress)) = (service.ports.is_empty(), desired.node.ingress_vni)
@@ -85,6 +94,7 @@ pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables, wa
             }
             let mut value = found.unwrap_or(Service::ZERO);
             value.flags = flags(service);
+            value.tally = tally;
             value.budget = service.new_flows_per_second.unwrap_or(0);
             value.affinity = service.affinity();
             for (key, target) in keys {
@@ -129,6 +139,8 @@ fn members(tasks: &[&desired::Endpoint], vni: u32, tables: &Tables) -> Vec<Membe
             ifindex: value.ifindex,
             mac: endpoint.mac,
             flags: if endpoint.draining { backend_flag::DRAINING } else { 0 },
+            tally: 0,
+            pad: [0; 2],
         };
         Some(Member { number: value.backend, backend, draining: endpoint.draining, weight: endpoint.weight })
     };

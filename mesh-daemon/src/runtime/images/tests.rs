@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -262,4 +259,3 @@ async fn a_store_that_is_opened_again_knows_its_images_and_forgets_what_was_half
     assert_eq!(fs::read_dir(root.join("ingest")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(root.join("layers")).unwrap().count(), 0);
 }
->>>>>>> runtime

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use std::collections::BTreeMap;
 
 use super::process::Identity;
@@ -211,4 +208,3 @@ fn an_exec_is_the_containers_process_with_changes() {
     assert!(env.contains(&json!("A=1")) && env.contains(&json!("HOME=/home/app")), "{env:?}");
     assert!(exec_process(&made["process"], &Exec::default(), &accounts()).is_err());
 }
->>>>>>> runtime
