@@ -9,6 +9,7 @@ mod container;
 mod desired;
 mod gro;
 mod life;
+mod names;
 mod outbox;
 mod packets;
 mod picture;
@@ -31,6 +32,7 @@ use tokio::task::JoinSet;
 
 use self::desired::{Facts, Rumours, desired};
 use self::life::{Shared, chain};
+use self::names::Names;
 use self::outbox::Outbox;
 use self::session::{Session, Told};
 use self::wire::Wires;
@@ -185,9 +187,11 @@ impl Agent {
         let mut running = Running { picture, coming: None, fresh: false, version: 0, shared: current };
         worker.follow(&running.picture.tasks, false);
         let mut links = links.subscribe();
+        let mut names = Names::new();
         let (mut members, mut gone) = (parts.gossip.members(), parts.gossip.gone());
         loop {
             let rumours = rumours(&members.borrow_and_update(), &gone.borrow_and_update());
+            names.follow(&running.picture, &rumours, &links.borrow().clone());
             let now = desired(&running.picture, &facts, &links.borrow_and_update(), &rumours, running.version);
             wanted.send_if_modified(|wanted: &mut Option<crate::datapath::Desired>| {
                 let changed = wanted.as_ref() != Some(&now);

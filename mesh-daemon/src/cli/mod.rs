@@ -4,10 +4,10 @@
 //! `DOCKER_HOST` names; the kernel of this node through the maps' one owner.
 
 mod client;
+mod datapath;
 mod each;
 mod info;
 mod listing;
-mod datapath;
 mod maps;
 mod node;
 mod objects;

@@ -11,10 +11,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::registry::Records;
-use super::wire::{Answers, Book, Wire};
+use super::wire::{Answers, Book};
 use super::{Clocks, NodeError, roles};
-use crate::cluster::ca::Peer;
+use crate::cluster::Line;
 use crate::cluster::gossip;
 use crate::cluster::raft::{Disk, Member, Raft, Timing};
 use crate::cluster::rpc::{Peers, Relays, Server, Services};
@@ -45,7 +44,6 @@ pub(super) struct Manager {
 
 /// What a manager is made of.
 pub(super) struct Parts {
-    pub(super) own: Peer,
     pub(super) keeper: Arc<Keeper>,
     pub(super) peers: Arc<Peers>,
     pub(super) book: Arc<Book>,
@@ -62,7 +60,7 @@ impl Manager {
             Ok(Disk::open(&path, keeper.cipher()?)?)
         });
         let disk = opened.await.map_err(|_| NodeError::Stopping)??;
-        let wire = Arc::new(Wire { peers: Arc::clone(&parts.peers) });
+        let wire = Arc::new(Line::new(Arc::clone(&parts.peers)));
         let raft = Raft::start(raft_id, disk, wire, Timing::default()).await?;
         let store = raft.store(Arc::clone(&parts.clocks.store));
         let listener = TcpListener::bind(settings.listen)
@@ -74,14 +72,13 @@ impl Manager {
         let leader = move || book.reaches().into_iter().find(|reach| reach.leader).map(|reach| reach.address);
         let dispatcher =
             Dispatcher::new(store.clone(), leading, leader, Arc::clone(&parts.clocks.store), relays.clone());
-        let authority =
-            Arc::new(Authority::new(Arc::new(Records { store: store.clone() }), parts.clocks.wall.clone(), || {
-                NodeId::random(&mut rand::rng())
-            }));
+        let authority = Arc::new(Authority::new(Arc::new(store.clone()), parts.clocks.wall.clone(), || {
+            NodeId::random(&mut rand::rng())
+        }));
         let answers = Arc::new(Answers { raft: raft.clone() });
         let services = Services {
             trust: Arc::clone(&authority) as _,
-            raft: Arc::clone(&answers) as _,
+            raft: Arc::new(raft.clone()),
             control: Arc::clone(&answers) as _,
             dispatcher: Arc::new(dispatcher.clone()),
             relay: Arc::new(relays),

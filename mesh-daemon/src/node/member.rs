@@ -48,7 +48,9 @@ pub(super) struct Member {
 impl Member {
     /// Starts everything but the manager's part.
     pub(super) async fn start(base: Arc<Base>, keeper: Keeper, mut settings: Settings) -> Result<Self, NodeError> {
-        settings.life += 1;
+        // Peers take a life that is not later than one before for a replay.
+        let now = (base.clocks.store)().as_millisecond();
+        settings.life = u64::try_from(now).unwrap_or(0).max(settings.life + 1);
         settings.save(&base.paths.settings())?;
         let keeper = Arc::new(keeper);
         let own = keeper.credentials().own();
@@ -129,7 +131,6 @@ impl Member {
     pub(super) async fn manage(&mut self, raft_id: u64) -> Result<&Manager, NodeError> {
         if self.manager.is_none() {
             let parts = Parts {
-                own: self.keeper.credentials().own(),
                 keeper: Arc::clone(&self.keeper),
                 peers: Arc::clone(&self.peers),
                 book: Arc::clone(&self.book),

@@ -9,7 +9,6 @@ mod logs;
 mod manager;
 mod member;
 mod place;
-mod registry;
 mod roles;
 mod runtime;
 mod settings;

@@ -22,6 +22,8 @@ pub(super) enum Move {
     Add(u64, Member),
     /// It is to be a manager no longer.
     Drop(NodeId, u64),
+    /// It need not become one any more.
+    Demote(NodeId),
     /// A number whose node is gone leaves the log.
     Forget(u64),
     /// What is shown of it changes.
@@ -73,6 +75,8 @@ pub(super) fn plan(view: &Tables, status: &crate::cluster::raft::Status) -> Vec<
                 }
             }
             (Role::Worker, Some(manager)) => moves.push(Move::Drop(node.id, manager.raft_id)),
+            // It was to be one and has never begun.
+            (Role::Worker, None) if node.role == Role::Manager => moves.push(Move::Demote(node.id)),
             (Role::Worker, None) => {}
         }
     }
@@ -95,6 +99,7 @@ async fn carry_out(raft: &Raft, store: &Store, term: u64, step: &Move) -> Result
                     raft_id = cluster.last_raft_id;
                 })?;
                 tx.modify::<Node>(*id, |node| {
+                    node.role = Role::Manager;
                     node.manager = Some(ManagerStatus {
                         raft_id,
                         addr: member.addr,
@@ -114,7 +119,13 @@ async fn carry_out(raft: &Raft, store: &Store, term: u64, step: &Move) -> Result
         }
         Move::Drop(id, raft_id) => {
             leave(raft, *raft_id).await?;
-            store.update_fenced(Some(term), |tx| tx.modify::<Node>(*id, |node| node.manager = None)).await
+            let done = store.update_fenced(Some(term), |tx| {
+                tx.modify::<Node>(*id, |node| (node.role, node.manager) = (Role::Worker, None))
+            });
+            done.await
+        }
+        Move::Demote(id) => {
+            store.update_fenced(Some(term), |tx| tx.modify::<Node>(*id, |node| node.role = Role::Worker)).await
         }
         Move::Forget(raft_id) => leave(raft, *raft_id).await,
         Move::Show(id, status) => {

@@ -1,54 +1,20 @@
-//! The wire between managers, as the log, sessions and membership use it.
+//! Ways to other managers, and what this one does for them beside the log.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::settings::{Known, Settings};
 use crate::agent::{Managers, Way};
 use crate::cluster::ca::Peer;
-use crate::cluster::raft::{self, Raft, RaftId, TransportError};
-use crate::cluster::rpc::{self, Code, Http, Link, Peers, Reach, Refusal, Request, Response, Stream, async_trait};
-use crate::store::Pending;
+use crate::cluster::raft::Raft;
+use crate::cluster::rpc::{self, Code, Http, Link, Peers, Reach, Refusal, Request, Response, async_trait};
 
-/// A question of the log is given up after this; the log has times of its own that are shorter.
-const QUESTION: Duration = Duration::from_secs(10);
-
-/// Asks other managers' logs.
-pub(super) struct Wire {
-    pub(super) peers: Arc<Peers>,
-}
-
-impl raft::Transport for Wire {
-    fn call(&self, _: RaftId, member: &raft::Member, question: Bytes) -> Pending<'_, Result<Bytes, TransportError>> {
-        let (address, node) = (member.addr.to_string(), member.node_id);
-        Box::pin(async move {
-            let unreached =
-                |error: Refusal| TransportError::Unreached { addr: address.clone(), why: error.to_string() };
-            let link = self.peers.to(&address, Some(node)).map_err(unreached)?;
-            let answered = link.raft(0, question, QUESTION).await;
-            answered.map_err(|error| TransportError::Lost { addr: address.clone(), why: error.to_string() })
-        })
-    }
-}
-
-/// Answers other managers' logs.
+/// What this manager does for others beside the log.
 pub(super) struct Answers {
     pub(super) raft: Raft,
-}
-
-#[async_trait]
-impl rpc::Raft for Answers {
-    async fn call(&self, _: Peer, _: u32, body: Bytes) -> Result<Bytes, Refusal> {
-        Ok(self.raft.handle(&body).await)
-    }
-
-    async fn snapshot(&self, _: Peer, _: Bytes, _: Stream<Bytes>) -> Result<Bytes, Refusal> {
-        Err(Refusal::new(Code::Unimplemented, "snapshots travel in calls"))
-    }
 }
 
 #[async_trait]

@@ -129,7 +129,7 @@ impl Session {
         let Some(cluster) = view.cluster() else { return };
         if let Some(node) = view.nodes().get(self.node) {
             let own = write(&OwnNode {
-                role: node.spec.role,
+                role: node.role,
                 annotations: node.spec.annotations.clone(),
                 availability: node.spec.availability,
                 data_path_port: cluster.data_path_port,
