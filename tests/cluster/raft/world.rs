@@ -58,7 +58,8 @@ pub(super) fn cipher() -> Cipher {
 
 impl World {
     pub(super) fn new(chance: Chance) -> Self {
-        let timing = Timing { snapshot_entries: 60, kept_entries: 20, ..Timing::default() };
+        let deadline = Duration::from_secs(5);
+        let timing = Timing { snapshot_entries: 60, kept_entries: 20, deadline, ..Timing::default() };
         let net = Net::new(chance.clone());
         let (disks, up) = (BTreeMap::new(), BTreeMap::new());
         Self { chance, net, disks, up, timing, born: Instant::now(), lives: 0, ending: JoinSet::new() }
