@@ -1,8 +1,7 @@
 //! Managers in one process, on a clock that jumps, on disks and wires that fail as a seed says.
 //!
 //! A run that fails prints its seed; `MESH_SEED=N cargo test -p mesh-tests --test cluster raft` plays
-//! it again (as far as tokio wakes tasks in the same order). `MESH_SEEDS=N` plays so many. The story of all faults at
-//! once is played by hand: add `-- --ignored`.
+//! it again (as far as tokio wakes tasks in the same order). `MESH_SEEDS=N` plays so many.
 
 mod disk;
 mod history;

@@ -165,7 +165,8 @@ pub(super) async fn write(store: &Store, number: u128) -> Result<u64, Error> {
         tx.modify::<Service>(REGISTER, |register| register.allocation_error = format!("op{number}"))
     };
     store.update(run).await?;
-    Ok(store.view().configs().get(ConfigId::from_u128(number)).unwrap().meta.version.0)
+    let unseen = || Error::Refused("it has happened, but this manager does not show it".to_owned());
+    store.view().configs().get(ConfigId::from_u128(number)).map(|it| it.meta.version.0).ok_or_else(unseen)
 }
 
 fn value(view: &View) -> String {
@@ -295,7 +296,6 @@ async fn play(chance: Chance) -> (usize, usize) {
 }
 
 #[test]
-#[ignore = "about one story in twenty keeps the processor busy for ever; until that is understood, it is played by hand"]
 fn raft_managers_lose_no_acknowledged_write_and_agree_again_whatever_befalls_them() {
     let (mut runs, mut writes, mut unknown) = (0, 0, 0);
     for seed in seeds(Duration::from_secs(25)) {
