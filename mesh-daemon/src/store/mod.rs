@@ -55,6 +55,9 @@ pub const MAX_TRIES: u32 = 16;
 /// A watch may lag by so many transactions; then it is told to look at everything anew.
 pub const WATCH_BATCHES: usize = 1024;
 
+/// A transaction that has happened is waited for so long to be seen in the views of this manager.
+pub const SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -107,7 +110,7 @@ impl Store {
     }
 
     /// Runs one transaction: when this returns, all of its changes are on the disks of most managers and
-    /// in the views of this one, or none ever will be. The closure may run several times; what it
+    /// in the views of this one (unless it lags by more than [`SHOWN_WITHIN`]), or none ever will be. The closure may run several times; what it
     /// decides must come from `tx` alone.
     ///
     /// # Errors
@@ -179,7 +182,10 @@ impl Store {
             return Ok(());
         }
         let version = self.proposer.propose(Proposal { changes, at: (self.clock)(), fence }).await?;
-        self.replica.reached(version).await;
+        if self.version() < version {
+            // It has happened; that this manager shows it is a courtesy, and a manager may be cut off.
+            let _ = tokio::time::timeout(SHOWN_WITHIN, self.replica.reached(version)).await;
+        }
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Managers in one process, on a clock that jumps, on disks and wires that fail as a seed says.
 //!
 //! A run that fails prints its seed; `MESH_SEED=N cargo test -p mesh-tests --test cluster raft` plays
-//! it again. `MESH_SEEDS=N` plays so many.
+//! it again (as far as tokio wakes tasks in the same order). `MESH_SEEDS=N` plays so many.
 
 mod disk;
 mod history;

@@ -59,7 +59,8 @@ pub(super) fn cipher() -> Arc<Cipher> {
 
 impl World {
     pub(super) fn new(chance: Chance) -> Self {
-        let timing = Timing { snapshot_entries: 60, kept_entries: 20, ..Timing::default() };
+        let deadline = Duration::from_secs(5);
+        let timing = Timing { snapshot_entries: 60, kept_entries: 20, deadline, ..Timing::default() };
         let net = Net::new(chance.clone());
         let (disks, up) = (BTreeMap::new(), BTreeMap::new());
         Self { chance, net, disks, up, timing, born: Instant::now(), lives: 0, ending: JoinSet::new() }
@@ -165,7 +166,8 @@ pub(super) async fn write(store: &Store, number: u128) -> Result<u64, Error> {
         tx.modify::<Service>(REGISTER, |register| register.allocation_error = format!("op{number}"))
     };
     store.update(run).await?;
-    Ok(store.view().configs().get(ConfigId::from_u128(number)).unwrap().meta.version.0)
+    let unseen = || Error::Refused("it has happened, but this manager does not show it".to_owned());
+    store.view().configs().get(ConfigId::from_u128(number)).map(|it| it.meta.version.0).ok_or_else(unseen)
 }
 
 fn value(view: &View) -> String {

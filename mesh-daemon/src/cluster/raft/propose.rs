@@ -142,7 +142,10 @@ impl Raft {
     /// and never answer.
     async fn leader_changes(&self) {
         let now = self.status();
-        self.watch().until(|status| (status.term, status.leader) != (now.term, now.leader)).await;
+        let changed = self.watch().until(|status| (status.term, status.leader) != (now.term, now.leader)).await;
+        if changed.is_none() {
+            std::future::pending::<()>().await; // this manager has ended: nothing changes any more
+        }
     }
 
     fn stopped(&self) -> Option<ProposeError> {
