@@ -1,11 +1,12 @@
 //! mesh-bench: measures the packet path beside references, in one run on one machine.
 //!
-//! `mesh-bench [datapath|live]... [--quick | --page FILE]`; `cargo xtask bench` builds and runs it.
+//! `mesh-bench [datapath|live|net]... [--quick | --page FILE]`; `cargo xtask bench` builds and runs it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person who started it")]
 
 mod datapath;
 mod live;
 mod machine;
+mod net;
 mod page;
 mod stats;
 
@@ -37,7 +38,7 @@ impl Effort {
 }
 
 /// Every part, in the order of the page.
-const PARTS: &[Part] = &[("datapath", datapath::run), ("live", live::run)];
+const PARTS: &[Part] = &[("datapath", datapath::run), ("live", live::run), ("net", net::run)];
 
 fn main() -> ExitCode {
     match run() {

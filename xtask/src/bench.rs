@@ -24,6 +24,8 @@ enum Part {
     Datapath,
     /// Millions of packets a second from veth to veth.
     Live,
+    /// Throughput, round trips and connections a second, with real sockets.
+    Net,
 }
 
 impl Part {
@@ -31,6 +33,7 @@ impl Part {
         match self {
             Self::Datapath => "datapath",
             Self::Live => "live",
+            Self::Net => "net",
         }
     }
 }
