@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Clock;
 use super::container::container;
 use super::outbox::Outbox;
 use super::template::Facts;
@@ -19,7 +20,6 @@ use crate::model::id::TaskId;
 use crate::model::state::TaskState;
 use crate::model::task::{ContainerStatus, TaskStatus};
 use crate::runtime::{ContainerId, Exit, Health, NetworkOrder, Runtime, State, netns};
-use crate::store::Clock;
 
 /// A task that is to stop waits so long for the managers to say that it is drained, should they be away.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(4);

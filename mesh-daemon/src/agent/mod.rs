@@ -42,7 +42,6 @@ use crate::cluster::rpc::Link;
 use crate::model::assignment::{Announcement, OwnNode, Picture};
 use crate::model::id::{NodeId, TaskId};
 use crate::runtime::{Runtime, RuntimeError};
-use crate::store::Clock;
 
 pub use self::packets::{PacketPath, PacketPathConfig};
 pub use self::picture::{PictureError, load as picture_at};
@@ -52,6 +51,9 @@ pub use self::session::{Managers, Way};
 const TOLD_QUEUE: usize = 256;
 /// Changes that follow each other so closely are put in force together.
 const SETTLE: Duration = Duration::from_millis(10);
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
 /// Where a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use self::face::{Command, Face};
 use self::member::Member;
 use self::place::PlaceError;
 use self::settings::{Settings, SettingsError};
-use crate::agent::{AgentError, PacketPathConfig};
+use crate::agent::AgentError;
 use crate::api::{self, Api, Error, Local, ServeError, Standing};
 use crate::cluster::ca::NodeFiles;
 use crate::cluster::gossip::{GossipError, KeyRingError};
@@ -41,6 +41,7 @@ use crate::runtime::oci::OciRuntime;
 use crate::store::{self, Store};
 
 pub use self::runtime::RuntimeChoice;
+pub use crate::agent::PacketPathConfig;
 
 /// A node comes to a manager's invitation within this time.
 const RELAY_WAIT: Duration = Duration::from_secs(5);
