@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Node, RIGHT};
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 15] = [
     "NODE",
     "NODES",
     "VTEPS",
@@ -13,6 +13,8 @@ const NAMES: [&str; 13] = [
     "ENDPOINTS",
     "NEIGHBOURS",
     "LINKS",
+    "LIVE",
+    "PACE",
     "SERVICES",
     "SLOTS",
     "BACKENDS",
