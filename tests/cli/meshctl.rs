@@ -13,6 +13,8 @@ const NAMES: [&str; 17] = [
     "ENDPOINTS",
     "NEIGHBOURS",
     "LINKS",
+    "LIVE",
+    "PACE",
     "SERVICES",
     "SLOTS",
     "BACKENDS",

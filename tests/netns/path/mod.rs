@@ -1,5 +1,6 @@
 //! The packet path as tasks, clients and hosts see it: a meshd on every node.
 
+mod balancing;
 mod clsact;
 mod dial;
 mod drain;
