@@ -13,8 +13,6 @@ const NAMES: [&str; 17] = [
     "ENDPOINTS",
     "NEIGHBOURS",
     "LINKS",
-    "LIVE",
-    "PACE",
     "SERVICES",
     "SLOTS",
     "BACKENDS",
