@@ -47,8 +47,11 @@ pub(super) struct Shared {
     /// Links that are there, by task: what the packet path is made from.
     pub(super) links: watch::Sender<std::collections::BTreeMap<TaskId, Linked>>,
     /// Cables of a task, as the picture has them now.
-    pub(super) cables: Box<dyn Fn(&Assigned) -> Result<Vec<Cable>, String> + Send + Sync>,
+    pub(super) cables: Cables,
 }
+
+/// Says which links a task needs.
+pub(super) type Cables = Box<dyn Fn(&Assigned) -> Result<Vec<Cable>, String> + Send + Sync>;
 
 /// A task's links, and where its names are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::desired::{Facts, Rumours, desired};
-use self::life::{Shared, chain};
+use self::life::{Cables, Shared, chain};
 use self::names::Names;
 use self::outbox::Outbox;
 use self::session::{Session, Told};
@@ -260,8 +260,6 @@ fn facts(place: &Place) -> Facts {
     let Place { node, uplinks, vtep, mtu, addresses, port } = place.clone();
     Facts { node, uplinks, vtep, mtu, addresses, port }
 }
-
-type Cables = Box<dyn Fn(&crate::model::assignment::Assigned) -> Result<Vec<wire::Cable>, String> + Send + Sync>;
 
 fn cables(picture: Arc<Mutex<Picture>>, facts: Facts) -> Cables {
     Box::new(move |assigned| {

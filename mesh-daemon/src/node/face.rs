@@ -16,7 +16,7 @@ use crate::store::Store;
 
 /// What the API asks the node to do.
 pub(super) enum Command {
-    Init(Init, oneshot::Sender<Result<NodeId, Error>>),
+    Init(Box<Init>, oneshot::Sender<Result<NodeId, Error>>),
     Join(Join, oneshot::Sender<Result<(), Error>>),
     Leave(oneshot::Sender<Result<(), Error>>),
     Unlock(String, oneshot::Sender<Result<(), Error>>),
@@ -71,7 +71,7 @@ impl Cluster for Face {
     }
 
     fn init(&self, init: Init) -> Doing<'_, NodeId> {
-        self.ask(|answer| Command::Init(init, answer))
+        self.ask(|answer| Command::Init(Box::new(init), answer))
     }
 
     fn join(&self, join: Join) -> Doing<'_, ()> {

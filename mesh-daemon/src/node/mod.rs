@@ -325,7 +325,7 @@ impl Node {
         };
         match command {
             Command::Init(init, to) => {
-                let done = self.init(init).await;
+                let done = self.init(*init).await;
                 tell(self);
                 answer(to, done);
             }
