@@ -88,7 +88,8 @@ fn swarm(nodes: &Nodes) -> Result<()> {
         docker(nodes, node, &["swarm", "join", "--token", token, &address])?;
     }
     nodes.until("all nodes are ready", |nodes| {
-        Ok(nodes.docker(0, &["node", "ls", "--format", "{{.Status}}"])?.lines().filter(|line| *line == "Ready").count() == 3)
+        Ok(nodes.docker(0, &["node", "ls", "--format", "{{.Status}}"])?.lines().filter(|line| *line == "Ready").count()
+            == 3)
     })?;
     docker(nodes, 0, &["node", "ls"])?;
     docker(nodes, 0, &["network", "ls"])?;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::wire::{Answers, Book};
 use super::{Clocks, NodeError, roles};
 use crate::cluster::Line;
+use crate::cluster::ca::UnlockKey;
 use crate::cluster::gossip;
 use crate::cluster::raft::{Disk, Member, Raft, Timing};
 use crate::cluster::rpc::{Peers, Relays, Server, Services};
@@ -98,6 +99,7 @@ impl Manager {
             clocks: parts.clocks,
         };
         tasks.spawn(leader.run(leads));
+        tasks.spawn(keep_locked(store.clone(), parts.keeper));
         Ok(Self { raft, store, dispatcher, stop, tasks })
     }
 
@@ -166,6 +168,31 @@ impl Leader {
         };
         if let Err(error) = ended {
             tracing::info!(%error, "this manager no longer leads");
+        }
+    }
+}
+
+/// Locks this manager's keys as the cluster wants it, whenever that changes.
+async fn keep_locked(store: Store, keeper: Arc<Keeper>) {
+    let (mut view, mut watch) = store.watch();
+    let mut locked = None;
+    loop {
+        if let Some(cluster) = view.cluster()
+            && locked.as_ref() != Some(&cluster.unlock_key)
+        {
+            let wanted = cluster.unlock_key.clone();
+            let key = <[u8; 32]>::try_from(wanted.0.as_slice()).ok().map(UnlockKey::from_bytes);
+            let keeper = Arc::clone(&keeper);
+            match tokio::task::spawn_blocking(move || keeper.lock(key)).await {
+                Ok(Ok(())) => locked = Some(wanted),
+                Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "not locked as wanted"),
+                Err(_) => return,
+            }
+        }
+        match watch.next().await {
+            Some(crate::store::Notice::Transaction(transaction)) => view = Arc::clone(&transaction.view),
+            Some(crate::store::Notice::Resync) => (view, watch) = store.watch(),
+            None => return,
         }
     }
 }
