@@ -174,7 +174,8 @@ impl Node {
         argv.push(program("meshd")?.into());
         argv.extend(["--pin-dir".into(), self.pins.clone().into(), "node".into()]);
         argv.extend(["--root".into(), self.root().into(), "--run".into(), self.run_dir().into()]);
-        let mut process = self.host.ns.spawn(argv)?;
+        // The log's library tells each heartbeat that finds nobody.
+        let mut process = self.host.ns.command(argv).env("RUST_LOG", "info,openraft=error").spawn()?;
         process.wait_line("ready", LIMIT)?;
         self.process = Some(process);
         Ok(())

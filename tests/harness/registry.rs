@@ -205,8 +205,8 @@ fn remove_groups(folder: &Path) -> Result<()> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("reading the table of mounts")?;
     let hierarchies = table.lines().filter(|line| line.contains(" - cgroup"));
     let parents: Vec<_> = hierarchies.filter_map(|line| line.split(' ').nth(4)).map(Path::new).collect();
-    for node in names_in(&folder.to_string_lossy())? {
-        for container in names_in(&folder.join(node).join("run/oci").to_string_lossy())? {
+    for node in names_in(&folder.to_string_lossy())?.iter().map(|name| folder.join(name)).filter(|path| path.is_dir()) {
+        for container in names_in(&node.join("run/oci").to_string_lossy())? {
             for parent in &parents {
                 // Most are gone; one that is not empty is not ours.
                 let _ = fs::remove_dir(parent.join("mesh").join(&container));

@@ -96,6 +96,8 @@ impl Life {
         };
         if let End::State(state, text, code) = end {
             self.unplug().await;
+            // The container stays for those who ask what it said; its network is of no use to anyone.
+            self.remove_namespace();
             self.report_end(state, &text, code);
             self.until_gone().await;
         }
@@ -147,7 +149,7 @@ impl Life {
             if enough(desired) {
                 return Ok(());
             }
-            self.orders.changed().await.map_err(|_| End::Gone)?;
+            self.other_orders().await;
         }
     }
 
@@ -289,7 +291,7 @@ impl Life {
                 Order::Be(assigned) if !assigned.drained => {}
                 Order::Be(_) | Order::Gone => return,
             }
-            if !matches!(tokio::time::timeout_at(deadline, self.orders.changed()).await, Ok(Ok(()))) {
+            if tokio::time::timeout_at(deadline, self.other_orders()).await.is_err() {
                 return;
             }
         }
@@ -359,27 +361,33 @@ impl Life {
             if matches!(&*self.orders.borrow_and_update(), Order::Gone) {
                 return;
             }
-            if self.orders.changed().await.is_err() {
-                return;
-            }
+            self.other_orders().await;
         }
     }
 
     /// Removes the container and the namespace, as often as it takes.
     async fn clean(&mut self) {
         self.unplug().await;
-        // A daemon that stops leaves containers to the next one.
-        if self.orders.has_changed().is_err() && !matches!(&*self.orders.borrow(), Order::Gone) {
-            return;
-        }
         if let Some(container) = self.container.clone() {
             while let Err(error) = self.shared.runtime.remove(&container).await {
                 tracing::warn!(task = %self.id, error = chain(&error), "the container is not removed yet");
                 tokio::time::sleep(CLEAN_RETRY).await;
             }
         }
+        self.remove_namespace();
+    }
+
+    fn remove_namespace(&self) {
         if let Err(error) = netns::remove(&self.path()) {
             tracing::warn!(task = %self.id, error = chain(&error), "the network namespace stays behind");
+        }
+    }
+
+    /// Waits for other orders. Where nobody can give any, the daemon stops: the container is left to the next
+    /// one as it is, and this future is dropped.
+    async fn other_orders(&mut self) {
+        if self.orders.changed().await.is_err() {
+            std::future::pending().await
         }
     }
 }

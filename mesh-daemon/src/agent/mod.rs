@@ -29,6 +29,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::desired::{Facts, Rumours, desired};
 use self::life::{Cables, Shared, chain};
@@ -51,6 +52,8 @@ pub use self::session::{Managers, Way};
 const TOLD_QUEUE: usize = 256;
 /// Changes that follow each other so closely are put in force together.
 const SETTLE: Duration = Duration::from_millis(10);
+/// After a restart, tasks that run already are waited for so long before the packet path is changed.
+const TAKE_OVER: Duration = Duration::from_secs(5);
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
@@ -187,19 +190,27 @@ impl Agent {
         parts_running.spawn(session.run());
         parts_running.spawn(packets.run(wants));
         let mut running = Running { picture, coming: None, fresh: false, version: 0, shared: current };
+        // Without the links of tasks that run already the packet path would be worse than it is.
+        let mut unlinked = worker.running_before(&running.picture.tasks);
+        let patience = Instant::now() + TAKE_OVER;
         worker.follow(&running.picture.tasks, false);
         let mut links = links.subscribe();
         let mut names = Names::new();
         let (mut members, mut gone) = (parts.gossip.members(), parts.gossip.gone());
         loop {
             let rumours = rumours(&members.borrow_and_update(), &gone.borrow_and_update());
-            names.follow(&running.picture, &rumours, &links.borrow().clone());
-            let now = desired(&running.picture, &facts, &links.borrow_and_update(), &rumours, running.version);
-            wanted.send_if_modified(|wanted: &mut Option<crate::datapath::Desired>| {
-                let changed = wanted.as_ref() != Some(&now);
-                *wanted = Some(now);
-                changed
-            });
+            let linked = links.borrow_and_update().clone();
+            names.follow(&running.picture, &rumours, &linked);
+            unlinked.retain(|task| !linked.contains_key(task) && running.picture.tasks.contains_key(task));
+            if unlinked.is_empty() {
+                let now = Some(desired(&running.picture, &facts, &linked, &rumours, running.version));
+                wanted.send_if_modified(|wanted| {
+                    *wanted != now && {
+                        *wanted = now;
+                        true
+                    }
+                });
+            }
             tokio::select! {
                 told = telling.recv() => {
                     let Some(told) = told else { return Ok(()) };
@@ -214,6 +225,7 @@ impl Agent {
                 Ok(()) = members.changed() => {}
                 Ok(()) = gone.changed() => {}
                 () = worker.reap() => {}
+                () = tokio::time::sleep_until(patience), if !unlinked.is_empty() => unlinked.clear(),
             }
         }
     }

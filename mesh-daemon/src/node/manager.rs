@@ -33,6 +33,8 @@ const KEY_LIFE: Duration = Duration::from_hours(12);
 const KEYS: usize = 3;
 /// Between attempts to do a leader's upkeep.
 const UPKEEP: Duration = Duration::from_secs(60);
+/// Between two attempts to do a leader's duties.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A running manager.
 pub(super) struct Manager {
@@ -147,7 +149,13 @@ impl Leader {
             if let Some(term) = term {
                 tracing::info!(term, "this manager leads");
                 let duty = Arc::clone(&this);
-                duties.spawn(async move { duty.lead(term).await });
+                duties.spawn(async move {
+                    // Ends when the term does; a duty that failed before that is begun again.
+                    loop {
+                        duty.lead(term).await;
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                });
             }
         }
     }
@@ -155,7 +163,7 @@ impl Leader {
     async fn lead(&self, term: u64) {
         // Until everything of the terms before is here, decisions would rest on what is no longer so.
         if let Err(error) = self.store.fresh_view().await {
-            tracing::warn!(%error, "no lead before the log is read");
+            return tracing::warn!(%error, "no lead before the log is read");
         }
         let ids = Box::new(|| TaskId::random(&mut rand::rng()));
         let (dead, members) = (watch::Sender::new(BTreeSet::new()), self.gossip.members());
@@ -167,7 +175,7 @@ impl Leader {
             () = watch_dead(members, &dead) => Ok(()),
         };
         if let Err(error) = ended {
-            tracing::info!(%error, "this manager no longer leads");
+            tracing::info!(%error, term, "a leader's duties ended");
         }
     }
 }

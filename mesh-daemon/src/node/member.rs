@@ -28,6 +28,14 @@ const NO_KEY: u32 = 0;
 /// How often the members that managers name are passed on.
 const INTRODUCE: Duration = Duration::from_secs(1);
 
+/// What happens to a member.
+pub(super) enum Event {
+    /// The agent has something to say.
+    Heard(Heard),
+    /// It is time to pass on which members managers know.
+    Introduce,
+}
+
 /// A node in a swarm.
 pub(super) struct Member {
     pub(super) keeper: Arc<Keeper>,
@@ -156,40 +164,47 @@ impl Member {
         }
     }
 
-    /// Takes in what happens until something needs the node's attention.
+    /// Waits for the next thing that happens. Nothing is lost if it is dropped.
     ///
     /// # Errors
     ///
     /// If a part that must run has ended.
-    pub(super) async fn next(&mut self) -> Result<(), NodeError> {
+    pub(super) async fn next(&mut self) -> Result<Event, NodeError> {
         loop {
-            self.step().await?;
+            tokio::select! {
+                heard = self.heard.recv() => return match heard {
+                    Some(heard) => Ok(Event::Heard(heard)),
+                    None => self.ended().await,
+                },
+                Some(ended) = self.tasks.join_next() => {
+                    return match ended {
+                        Ok(Ok(())) => Err(NodeError::Stopping),
+                        Ok(Err(error)) => Err(error),
+                        Err(error) => Err(NodeError::Broken(error.to_string())),
+                    };
+                }
+                Some(_) = self.streams.join_next() => {}
+                _ = self.introduce.tick() => return Ok(Event::Introduce),
+            }
         }
     }
 
-    /// Takes in one thing that happens.
-    pub(super) async fn step(&mut self) -> Result<(), NodeError> {
-        tokio::select! {
-            heard = self.heard.recv() => match heard {
-                Some(heard) => self.take(heard).await,
-                None => self.ended().await,
-            },
-            Some(ended) = self.tasks.join_next() => {
-                match ended {
-                    Ok(Ok(())) => Err(NodeError::Stopping),
-                    Ok(Err(error)) => Err(error),
-                    Err(error) => Err(NodeError::Broken(error.to_string())),
-                }
-            }
-            Some(_) = self.streams.join_next() => Ok(()),
-            _ = self.introduce.tick() => {
+    /// Does what has happened asks for. Must not be dropped: a role would be left half changed.
+    ///
+    /// # Errors
+    ///
+    /// The node cannot become what it is to be.
+    pub(super) async fn act(&mut self, event: Event) -> Result<(), NodeError> {
+        match event {
+            Event::Heard(heard) => self.take(heard).await,
+            Event::Introduce => {
                 self.introduce();
                 Ok(())
             }
         }
     }
 
-    async fn ended(&mut self) -> Result<(), NodeError> {
+    async fn ended(&mut self) -> Result<Event, NodeError> {
         match self.tasks.join_next().await {
             Some(Ok(Err(error))) => Err(error),
             _ => Err(NodeError::Stopping),

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::face::{Command, Face};
-use self::member::Member;
+use self::member::{Event, Member};
 use self::place::PlaceError;
 use self::settings::{Settings, SettingsError};
 use crate::agent::AgentError;
@@ -259,7 +259,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
                 Some(command) => node.obey(command, &local, &dispatchers).await,
                 None => break,
             },
-            changed = node.next() => changed?,
+            event = node.next() => node.act(event?).await?,
         }
     }
     if let State::Member(member) = std::mem::replace(&mut node.state, State::Outside) {
@@ -305,10 +305,17 @@ impl Node {
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<(), NodeError> {
+    async fn next(&mut self) -> Result<Event, NodeError> {
         match &mut self.state {
             State::Member(member) => member.next().await,
             State::Outside | State::Locked(_) => std::future::pending().await,
+        }
+    }
+
+    async fn act(&mut self, event: Event) -> Result<(), NodeError> {
+        match &mut self.state {
+            State::Member(member) => member.act(event).await,
+            State::Outside | State::Locked(_) => Ok(()),
         }
     }
 

@@ -166,14 +166,10 @@ impl Node {
         let role = keeper.credentials().own().role;
         let started = async {
             let mut member = Member::start(std::sync::Arc::clone(&base), keeper, settings).await?;
-            let become_one = async {
-                while role == Role::Manager && member.manager.is_none() {
-                    member.step().await?;
-                }
-                Ok::<_, NodeError>(())
-            };
-            if let Ok(became) = tokio::time::timeout(BECOME, become_one).await {
-                became?;
+            let deadline = tokio::time::Instant::now() + BECOME;
+            while role == Role::Manager && member.manager.is_none() {
+                let Ok(event) = tokio::time::timeout_at(deadline, member.next()).await else { break };
+                member.act(event?).await?;
             }
             Ok(member)
         };

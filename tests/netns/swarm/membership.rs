@@ -2,7 +2,7 @@
 
 use harness::nodes::Nodes;
 
-use super::nodes;
+use super::{nodes, turn};
 
 /// Host names by a column of `docker node ls`.
 fn column(nodes: &Nodes, at: usize, field: &str) -> Vec<(String, String)> {
@@ -45,6 +45,7 @@ fn assert_nothing_left(nodes: &Nodes, at: usize) {
 
 #[test]
 fn nodes_join_change_their_role_and_leave_nothing_behind() {
+    let _turn = turn();
     let nodes = nodes(4);
     let manager = format!("{}:2377", nodes.nodes[0].host.ip4);
     assert_refused(&nodes, 0, &["node", "ls"], "This node is not a swarm manager");

@@ -7,6 +7,7 @@ mod update;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use harness::clients::{Seen, ask};
 use harness::nodes::Nodes;
@@ -18,6 +19,12 @@ const IMAGE: &str = "whoami:1";
 const TARGET: u16 = 7000;
 /// Requests among which every one of a few tasks is met.
 const ENOUGH: usize = 200;
+
+/// One cluster at a time: its nodes tell by time who is alive, and the machine has few cores.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// So many nodes and one client; they are in no swarm.
 #[track_caller]

@@ -4,7 +4,7 @@ use harness::nodes::Nodes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{IMAGE, NAMED, TARGET, assert_served, is_served, names, swarm};
+use super::{IMAGE, NAMED, TARGET, assert_served, is_served, names, swarm, turn};
 
 const PORT: u16 = 8080;
 
@@ -16,6 +16,7 @@ fn create(nodes: &Nodes, name: &str, more: &[&str]) {
 
 #[test]
 fn a_service_is_reached_scaled_named_mended_and_removed() {
+    let _turn = turn();
     let nodes = swarm(3, 1);
     nodes.docker(0, &["network", "create", "-d", "overlay", "net"]).unwrap();
     let publish = format!("{PORT}:{TARGET}");

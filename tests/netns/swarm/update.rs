@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use harness::Transport;
 use harness::clients::ask;
 
-use super::{IMAGE, NAMED, TARGET, is_served, names, swarm};
+use super::{IMAGE, NAMED, TARGET, is_served, names, swarm, turn};
 
 const PORT: u16 = 8080;
 
 #[test]
 fn an_update_that_starts_the_new_first_fails_no_request() {
+    let _turn = turn();
     let nodes = swarm(3, 1);
     let publish = format!("{PORT}:{TARGET}");
     let fixed = ["service", "create", "-d", "-q", "--name", "web", "--replicas", "3", "-p", &publish];
