@@ -5,3 +5,4 @@ mod bed;
 mod names;
 mod path;
 mod runtime;
+mod swarm;
