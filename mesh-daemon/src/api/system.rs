@@ -62,7 +62,7 @@ impl Host {
 }
 
 /// As Go names processors.
-fn go_arch() -> &'static str {
+pub(super) fn go_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

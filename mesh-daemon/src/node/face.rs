@@ -12,6 +12,7 @@ use super::{Base, RELAY_WAIT, logs, runtime};
 use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, RuntimeFacts, wire};
 use crate::manager::dispatcher::Dispatcher;
 use crate::model::id::{NodeId, TaskId};
+use crate::runtime::Runtime;
 use crate::store::Store;
 
 /// What the API asks the node to do.
@@ -103,6 +104,10 @@ impl Cluster for Face {
     fn image(&self, _: String, _: Option<String>) -> Doing<'_, Option<wire::Distribution>> {
         // The runtime pins an image when it fetches it; what a registry says is not asked here.
         Box::pin(async { Ok(None) })
+    }
+
+    fn containers(&self) -> Arc<dyn Runtime> {
+        Arc::<crate::runtime::oci::OciRuntime>::clone(&self.base.runtime)
     }
 
     fn engine(&self) -> Option<PathBuf> {

@@ -20,6 +20,8 @@ use mesh_daemon::model::node::{
     Engine, ManagerStatus, Node, NodeDescription, NodeState, Plugin, Reachability, Role, TlsDescription,
 };
 use mesh_daemon::model::resources::{Platform, Resources};
+use mesh_daemon::runtime::Runtime;
+use mesh_daemon::runtime::fake::{FakeRuntime, Script};
 use mesh_daemon::store::{Local as Alone, Replica, Store};
 use rand::Rng as _;
 use tokio::sync::watch;
@@ -249,6 +251,11 @@ impl Cluster for FakeCluster {
             }))
         }
         .boxed()
+    }
+
+    fn containers(&self) -> Arc<dyn Runtime> {
+        // Its tasks are only said to run: it has no containers.
+        Arc::new(FakeRuntime::new(Timestamp::now(), Box::new(|_| Script::default())))
     }
 
     fn engine(&self) -> Option<PathBuf> {

@@ -218,6 +218,8 @@ impl Inner {
             image: record.image,
             image_id: record.image_id.to_string(),
             command: record.command,
+            ports: record.ports,
+            tty: record.tty,
             created: record.created,
             state,
             health,
