@@ -10,6 +10,7 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
     ("info-no-swarm", "names this product, this machine and its runtime"),
     ("info-swarm-manager", "names this product, this machine and its runtime"),
     ("info-swarm-worker", "names this product, this machine and its runtime"),
+    ("network-create-overlay-opts", "an encrypted network is refused, for its packets would travel in the clear"),
     ("network-inspect", "`EnableIPv4` is shown, as newer engines do"),
     ("network-inspect-verbose", "`EnableIPv4` is shown, as newer engines do"),
     (
