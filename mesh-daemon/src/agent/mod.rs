@@ -203,13 +203,7 @@ impl Agent {
             names.follow(&running.picture, &rumours, &linked);
             unlinked.retain(|task| !linked.contains_key(task) && running.picture.tasks.contains_key(task));
             if unlinked.is_empty() {
-                let now = Some(desired(&running.picture, &facts, &linked, &rumours, running.version));
-                wanted.send_if_modified(|wanted| {
-                    *wanted != now && {
-                        *wanted = now;
-                        true
-                    }
-                });
+                want(&wanted, desired(&running.picture, &facts, &linked, &rumours, running.version));
             }
             tokio::select! {
                 told = telling.recv() => {
@@ -229,6 +223,16 @@ impl Agent {
             }
         }
     }
+}
+
+/// Asks for a state of the packet path, if it is another.
+fn want(wanted: &watch::Sender<Option<crate::datapath::Desired>>, now: crate::datapath::Desired) {
+    let now = Some(now);
+    wanted.send_if_modified(|wanted| {
+        let is_other = *wanted != now;
+        *wanted = now;
+        is_other
+    });
 }
 
 impl Running {
