@@ -25,15 +25,15 @@ use crate::runtime::Runtime;
 const MAX_STREAMS: usize = 256;
 /// Until membership has a key of the cluster's, it listens with one that nobody else has.
 const NO_KEY: u32 = 0;
-/// How often the members that managers name are passed on.
-const INTRODUCE: Duration = Duration::from_secs(1);
+/// How often the members that managers name are passed on, and the certificate is looked at.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What happens to a member.
 pub(super) enum Event {
     /// The agent has something to say.
     Heard(Heard),
-    /// It is time to pass on which members managers know.
-    Introduce,
+    /// It is time to look again: which members managers know, and what its certificate says.
+    Tick,
 }
 
 /// A node in a swarm.
@@ -41,7 +41,8 @@ pub(super) struct Member {
     pub(super) keeper: Arc<Keeper>,
     pub(super) book: Arc<Book>,
     pub(super) manager: Option<Manager>,
-    pub(super) own: watch::Sender<OwnNode>,
+    /// What the managers hold of it, as last heard.
+    held: OwnNode,
     base: Arc<Base>,
     peers: Arc<Peers>,
     gossip: gossip::Handle,
@@ -50,7 +51,7 @@ pub(super) struct Member {
     stop: CancellationToken,
     tasks: JoinSet<Result<(), NodeError>>,
     streams: JoinSet<()>,
-    introduce: tokio::time::Interval,
+    tick: tokio::time::Interval,
 }
 
 impl Member {
@@ -122,7 +123,7 @@ impl Member {
             keeper,
             book,
             manager: None,
-            own: watch::Sender::default(),
+            held: OwnNode::default(),
             base,
             peers,
             gossip,
@@ -131,7 +132,7 @@ impl Member {
             stop,
             tasks,
             streams: JoinSet::new(),
-            introduce: tokio::time::interval(INTRODUCE),
+            tick: tokio::time::interval(TICK),
         })
     }
 
@@ -184,7 +185,7 @@ impl Member {
                     };
                 }
                 Some(_) = self.streams.join_next() => {}
-                _ = self.introduce.tick() => return Ok(Event::Introduce),
+                _ = self.tick.tick() => return Ok(Event::Tick),
             }
         }
     }
@@ -197,9 +198,10 @@ impl Member {
     pub(super) async fn act(&mut self, event: Event) -> Result<(), NodeError> {
         match event {
             Event::Heard(heard) => self.take(heard).await,
-            Event::Introduce => {
+            Event::Tick => {
                 self.introduce();
-                Ok(())
+                // The certificate may have come since.
+                self.take_office().await
             }
         }
     }
@@ -214,17 +216,14 @@ impl Member {
     async fn take(&mut self, heard: Heard) -> Result<(), NodeError> {
         match heard {
             Heard::Own(own) => {
-                self.own.send_replace(own.clone());
-                let certified = self.keeper.credentials().own().role;
-                if own.role != certified {
+                if own.role != self.keeper.credentials().own().role {
                     self.renewal.at_once();
                 }
-                match (own.role, own.raft_id) {
-                    (Role::Manager, Some(raft_id)) if certified == Role::Manager => drop(self.manage(raft_id).await?),
-                    (Role::Worker, None) => self.step_down().await,
-                    // On its way from one to the other: the next word says more.
-                    (Role::Manager, _) | (Role::Worker, Some(_)) => {}
+                self.held = own;
+                if (self.held.role, self.held.raft_id) == (Role::Worker, None) {
+                    self.step_down().await;
                 }
+                self.take_office().await?;
             }
             Heard::Keys(body) => self.rotate(&body),
             Heard::Renew(roots, now) => self.trust(roots, now).await,
@@ -236,6 +235,17 @@ impl Member {
             Heard::Connected(_) => {}
         }
         Ok(())
+    }
+
+    /// Becomes the manager that it is to be, once its certificate says so too.
+    async fn take_office(&mut self) -> Result<(), NodeError> {
+        match (self.held.role, self.held.raft_id) {
+            (Role::Manager, Some(raft_id)) if self.keeper.credentials().own().role == Role::Manager => {
+                self.manage(raft_id).await.map(drop)
+            }
+            // A worker, or on its way from one to the other: the next word says more.
+            (Role::Manager | Role::Worker, _) => Ok(()),
+        }
     }
 
     fn rotate(&self, body: &[u8]) {

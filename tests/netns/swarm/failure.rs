@@ -98,12 +98,13 @@ fn check_power_off(nodes: &mut Nodes) {
             "requests are lost {:?} after the machine went",
             begun.elapsed()
         );
+        let at = begun.elapsed();
         match ask(&client, Transport::Tcp, entry, PORT) {
             Ok(_) => in_a_row += 1,
-            Err(_) => (in_a_row, last_lost) = (0, begun.elapsed()),
+            Err(_) => (in_a_row, last_lost) = (0, at),
         }
     }
-    println!("the last request was lost {last_lost:?} after the machine went");
+    println!("the last request that was lost was made {last_lost:?} after the machine went");
     nodes
         .until("its tasks run elsewhere", |nodes| {
             let running = nodes.running(1, "web")?;
