@@ -103,7 +103,7 @@ fn comparable(name: &str, outcome: &Outcome) -> Outcome {
 }
 
 /// Whether the machine has a docker CLI; it must where `MESH_CI` is set.
-fn there_is_docker() -> bool {
+pub(crate) fn there_is_docker() -> bool {
     let there = Command::new("docker").arg("--version").output().is_ok();
     assert!(
         there || std::env::var_os("MESH_CI").is_none(),
