@@ -18,6 +18,7 @@ use crate::cluster::rpc::Peers;
 use crate::cluster::trust::{Keeper, Renewal};
 use crate::model::assignment::{Announcement, OwnNode};
 use crate::model::cluster::SharedKey;
+use crate::model::id::NodeId;
 use crate::model::node::Role;
 use crate::runtime::Runtime;
 
@@ -54,6 +55,31 @@ pub(super) struct Member {
     tick: tokio::time::Interval,
 }
 
+/// Where this node is.
+async fn here(settings: &Settings, node: NodeId) -> Result<agent::Place, NodeError> {
+    let uplink = place::interface_of(settings.data_path)?;
+    Ok(agent::Place {
+        node,
+        mtu: place::mtu(&uplink).await.unwrap_or(1500),
+        addresses: place::of_interfaces(std::slice::from_ref(&uplink))?,
+        uplinks: vec![uplink],
+        vtep: settings.data_path,
+        port: settings.data_path_port,
+    })
+}
+
+/// What this node says of itself.
+fn announcement(base: &Base, settings: &Settings, here: &agent::Place) -> Announcement {
+    Announcement {
+        description: base.description.clone(),
+        addr: settings.advertise.ip().to_string(),
+        vteps: vec![settings.data_path],
+        addresses: here.addresses.clone(),
+        gossip: Some(std::net::SocketAddr::new(settings.advertise.ip(), base.ports.gossip)),
+        listens: Some(settings.advertise),
+    }
+}
+
 impl Member {
     /// Starts everything but the manager's part.
     pub(super) async fn start(base: Arc<Base>, keeper: Keeper, mut settings: Settings) -> Result<Self, NodeError> {
@@ -67,23 +93,8 @@ impl Member {
         let book = Arc::new(Book::new(Arc::clone(&peers), base.paths.settings(), settings.clone()));
         let endpoint = bind_gossip(&base, &settings, own.node.to_u128()).await?;
         let gossip = endpoint.handle();
-        let uplink = place::interface_of(settings.data_path)?;
-        let here = agent::Place {
-            node: own.node,
-            mtu: place::mtu(&uplink).await.unwrap_or(1500),
-            addresses: place::of_interfaces(std::slice::from_ref(&uplink))?,
-            uplinks: vec![uplink],
-            vtep: settings.data_path,
-            port: settings.data_path_port,
-        };
-        let announcement = watch::Sender::new(Announcement {
-            description: base.description.clone(),
-            addr: settings.advertise.ip().to_string(),
-            vteps: vec![settings.data_path],
-            addresses: here.addresses.clone(),
-            gossip: Some(std::net::SocketAddr::new(settings.advertise.ip(), base.ports.gossip)),
-            listens: Some(settings.advertise),
-        });
+        let here = here(&settings, own.node).await?;
+        let announcement = watch::Sender::new(announcement(&base, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
             place: here,
             runtime: Arc::clone(&base.runtime) as Arc<dyn Runtime>,
@@ -219,6 +230,9 @@ impl Member {
                 if own.role != self.keeper.credentials().own().role {
                     self.renewal.at_once();
                 }
+                // In force with the next start: tunnels are not moved while they carry something.
+                let port = own.data_path_port;
+                self.book.keep(|settings| settings.data_path_port = port);
                 self.held = own;
                 if (self.held.role, self.held.raft_id) == (Role::Worker, None) {
                     self.step_down().await;
