@@ -47,6 +47,7 @@ use crate::runtime::{Runtime, RuntimeError};
 pub use self::packets::{PacketPath, PacketPathConfig};
 pub use self::picture::{PictureError, load as picture_at};
 pub use self::session::{Managers, Way};
+pub use self::wire::{WireError, remove_links};
 
 /// So many things that the session says wait to be taken in.
 const TOLD_QUEUE: usize = 256;

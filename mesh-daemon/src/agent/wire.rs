@@ -32,26 +32,37 @@ pub(super) struct Cable {
 
 /// Why a link was not made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WireError {
+pub enum WireError {
+    /// The kernel cannot be asked.
     #[error("open a netlink socket")]
     Socket(#[source] std::io::Error),
+    /// The kernel refused.
     #[error("{what}")]
     Netlink {
+        /// What was asked.
         what: String,
+        /// Its answer.
         #[source]
         source: rtnetlink::Error,
     },
+    /// The task's namespace.
     #[error(transparent)]
     Namespace(#[from] RuntimeError),
+    /// The task's namespace cannot be opened.
     #[error("open {}", path.display())]
     Open {
+        /// Where it is pinned.
         path: PathBuf,
+        /// Why not.
         #[source]
         source: std::io::Error,
     },
+    /// A link that would drop what is delivered into it.
     #[error("switch on receive offload of {link}")]
     Gro {
+        /// Which.
         link: String,
+        /// Why not.
         #[source]
         source: std::io::Error,
     },
@@ -146,11 +157,35 @@ impl Wires {
         Ok(())
     }
 
+    /// Removes whatever links a task has.
+    async fn disconnect_all(&self, task: TaskId) -> Result<(), WireError> {
+        let mut number = 0;
+        while index(&self.handle, &host_name(task, number)).await?.is_some() {
+            self.remove(&host_name(task, number)).await?;
+            number += 1;
+        }
+        Ok(())
+    }
+
     async fn remove(&self, name: &str) -> Result<(), WireError> {
         let Some(at) = index(&self.handle, name).await? else { return Ok(()) };
         let gone = self.handle.link().del(at).execute().await;
         gone.map_err(|source| WireError::Netlink { what: format!("remove link {name}"), source })
     }
+}
+
+/// Removes the links of these tasks, when no agent runs: the kernel would take its time after their
+/// namespaces are gone.
+///
+/// # Errors
+///
+/// If a link stays.
+pub async fn remove_links(tasks: &[TaskId]) -> Result<(), WireError> {
+    let wires = Wires::open()?;
+    for task in tasks {
+        wires.disconnect_all(*task).await?;
+    }
+    Ok(())
 }
 
 /// The name of a link's end in the task.

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use anyhow::Context as _;
 use harness::clients::{Seen, ask};
+use harness::image::{Image, ImagePlan};
 use harness::nodes::Nodes;
 use harness::{Plan, Transport, image};
 
@@ -26,11 +28,24 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// `whoami`, with a shell to check it by.
+fn image() -> anyhow::Result<Image> {
+    let busybox = std::fs::read("/bin/busybox").context("busybox-static is installed")?;
+    let whoami = std::fs::read(image::static_whoami()?)?;
+    let file = |name: &str, content: &[u8]| (name.to_owned(), content.to_vec(), 0o755);
+    Image::pack(&ImagePlan {
+        reference: IMAGE.to_owned(),
+        files: vec![file("whoami", &whoami), file("bin/sh", &busybox), file("bin/nc", &busybox)],
+        entrypoint: vec!["/whoami".to_owned()],
+        env: vec!["PATH=/bin".to_owned()],
+        exposed_ports: vec!["7000/tcp".to_owned()],
+    })
+}
+
 /// So many nodes and one client; they are in no swarm.
 #[track_caller]
 fn nodes(count: u8) -> Nodes {
-    let started = image::whoami(IMAGE)
-        .and_then(|image| Nodes::start(&Plan { nodes: count, clients: 1, ..Plan::default() }, &image));
+    let started = image().and_then(|image| Nodes::start(&Plan { nodes: count, clients: 1, ..Plan::default() }, &image));
     started.unwrap_or_else(|error| panic!("{error:#}"))
 }
 

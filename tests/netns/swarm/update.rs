@@ -16,7 +16,9 @@ fn an_update_that_starts_the_new_first_fails_no_request() {
     let publish = format!("{PORT}:{TARGET}");
     let fixed = ["service", "create", "-d", "-q", "--name", "web", "--replicas", "3", "-p", &publish];
     let order = ["--update-order", "start-first", "--update-parallelism", "1", "--update-delay", "0s"];
-    nodes.docker(0, &[&fixed[..], &order, &NAMED, &[IMAGE]].concat()).unwrap();
+    // Without a check a task counts as ready before its program listens, in Swarm as here.
+    let check = ["--health-cmd", "echo | nc 127.0.0.1 7000", "--health-interval", "1s", "--health-retries", "30"];
+    nodes.docker(0, &[&fixed[..], &order, &check, &NAMED, &[IMAGE]].concat()).unwrap();
     nodes.until_running(0, "web", 3).unwrap();
     nodes.until("all are reached", |nodes| Ok(is_served(nodes, &[0, 1, 2], PORT, &names(3)))).unwrap();
 
