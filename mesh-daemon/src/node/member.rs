@@ -43,7 +43,7 @@ pub(super) struct Member {
     pub(super) book: Arc<Book>,
     pub(super) manager: Option<Manager>,
     /// What the managers hold of it, as last heard.
-    held: OwnNode,
+    held: Option<OwnNode>,
     base: Arc<Base>,
     peers: Arc<Peers>,
     gossip: gossip::Handle,
@@ -134,7 +134,7 @@ impl Member {
             keeper,
             book,
             manager: None,
-            held: OwnNode::default(),
+            held: None,
             base,
             peers,
             gossip,
@@ -212,7 +212,7 @@ impl Member {
             Event::Tick => {
                 self.introduce();
                 // The certificate may have come since.
-                self.take_office().await
+                self.follow_role().await
             }
         }
     }
@@ -227,17 +227,15 @@ impl Member {
     async fn take(&mut self, heard: Heard) -> Result<(), NodeError> {
         match heard {
             Heard::Own(own) => {
-                if own.role != self.keeper.credentials().own().role {
-                    self.renewal.at_once();
-                }
                 // In force with the next start: tunnels are not moved while they carry something.
                 let port = own.data_path_port;
                 self.book.keep(|settings| settings.data_path_port = port);
-                self.held = own;
-                if (self.held.role, self.held.raft_id) == (Role::Worker, None) {
+                let steps_down = (own.role, own.raft_id) == (Role::Worker, None);
+                self.held = Some(own);
+                if steps_down {
                     self.step_down().await;
                 }
-                self.take_office().await?;
+                self.follow_role().await?;
             }
             Heard::Keys(body) => self.rotate(&body),
             Heard::Renew(roots, now) => self.trust(roots, now).await,
@@ -251,14 +249,18 @@ impl Member {
         Ok(())
     }
 
-    /// Becomes the manager that it is to be, once its certificate says so too.
-    async fn take_office(&mut self) -> Result<(), NodeError> {
-        match (self.held.role, self.held.raft_id) {
-            (Role::Manager, Some(raft_id)) if self.keeper.credentials().own().role == Role::Manager => {
-                self.manage(raft_id).await.map(drop)
-            }
+    /// Becomes the manager that it is to be, once its certificate says so too; asks for one that does. The
+    /// manager that was asked before may not have known of the change yet.
+    async fn follow_role(&mut self) -> Result<(), NodeError> {
+        let Some(held) = &self.held else { return Ok(()) };
+        if held.role != self.keeper.credentials().own().role {
+            self.renewal.at_once();
+            return Ok(());
+        }
+        match (held.role, held.raft_id) {
+            (Role::Manager, Some(raft_id)) => self.manage(raft_id).await.map(drop),
             // A worker, or on its way from one to the other: the next word says more.
-            (Role::Manager | Role::Worker, _) => Ok(()),
+            (Role::Manager, None) | (Role::Worker, _) => Ok(()),
         }
     }
 
