@@ -383,7 +383,7 @@ impl Packet for TcPacket<'_> {
 /// The helper itself takes the bytes out of the frame, wherever they lie.
 #[inline(always)]
 fn tell(ctx: *mut c_void, watcher: Watcher, event: &Event, taken: u32) -> bool {
-    let flags = u64::from(taken) << 32 | u64::from(BPF_F_CURRENT_CPU);
+    let flags = u64::from(taken) << 32 | BPF_F_CURRENT_CPU;
     let (from, size) = ((&raw const *event).cast_mut().cast(), size_of::<Event>() as u64);
     // SAFETY: the context is valid, the map is of the right kind, and the helper reads `size` bytes.
     let done = unsafe { bpf_perf_event_output(ctx, maps::events(watcher), flags, from, size) };
