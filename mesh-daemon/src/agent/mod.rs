@@ -1,7 +1,7 @@
 //! What a worker does: runs the tasks it is told, gives them links and names, and says what became of them.
 //!
 //! [`Agent::run`] keeps a session with the managers (`session`), holds what they say (the
-//! [`Picture`](crate::model::assignment::Picture), on disk too), has a life for each task (`worker`,
+//! [`Picture`], on disk too), has a life for each task (`worker`,
 //! `life`) and keeps the packet path as the picture says (`desired`). Without managers all of it goes on;
 //! after a restart containers and packet path are taken over as they are.
 

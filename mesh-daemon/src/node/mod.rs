@@ -1,7 +1,7 @@
 //! All of it together: the one module that names every other.
 //!
 //! [`run`] serves the Docker API from the start. A node that is in no swarm waits to be told; one that is
-//! goes on where it was: [`Member`](member) holds its keys, its agent and its part in membership, and as a
+//! goes on where it was: `member` holds its keys, its agent and its part in membership, and as a
 //! manager its log, its port and the controllers.
 
 mod face;
