@@ -6,8 +6,7 @@ use harness::nodes::{Node, Nodes};
 use harness::{Output, Plan, image};
 
 /// It says who it is on both outputs, and ends when told.
-const TALKS: &str =
-    "trap 'exit 0' TERM; echo start >&2; for i in 0 1 2; do echo line $i; done; while true; do sleep 0.1; done";
+const TALKS: &str = "trap 'exit 0' TERM; echo start >&2; sleep 0.5; for i in 0 1 2; do echo line $i; done; while true; do sleep 0.1; done";
 
 /// An image with busybox as its shell.
 fn shell() -> Image {
@@ -54,9 +53,7 @@ fn the_one(nodes: &Nodes) -> String {
 
 #[test]
 fn containers_and_images_of_a_node_are_seen_and_driven_by_docker() {
-    if !super::docker::there_is_docker() {
-        return;
-    }
+    super::docker::require_docker();
     let plan = Plan { nodes: 1, clients: 0, ..Plan::default() };
     let nodes = image::whoami("whoami:1").and_then(|image| Nodes::start(&plan, &image));
     let nodes = nodes.unwrap_or_else(|error| panic!("{error:#}"));
