@@ -177,7 +177,7 @@ fn balanced(service: &Reachable, network: NetworkId, is_first: bool) -> Service 
     }
 }
 
-/// SCTP ports are not carried: docs/design/swarm-compatibility.md.
+/// SCTP is not carried; the API refuses such ports.
 fn port(port: &service::Port) -> Option<Port> {
     let protocol = match port.protocol {
         service::Protocol::Tcp => Protocol::Tcp,

@@ -51,6 +51,8 @@ pub use self::wire::{WireError, remove_links};
 
 /// So many things that the session says wait to be taken in.
 const TOLD_QUEUE: usize = 256;
+/// How often images are looked through for those that can go.
+const COLLECT: Duration = Duration::from_mins(10);
 /// Changes that follow each other so closely are put in force together.
 const SETTLE: Duration = Duration::from_millis(10);
 /// After a restart, tasks that run already are waited for so long before the packet path is changed.
@@ -190,6 +192,7 @@ impl Agent {
         let mut parts_running = JoinSet::new();
         parts_running.spawn(session.run());
         parts_running.spawn(packets.run(wants));
+        parts_running.spawn(collect_images(Arc::clone(&parts.runtime)));
         let mut running = Running { picture, coming: None, fresh: false, version: 0, shared: current };
         // Without the links of tasks that run already the packet path would be worse than it is.
         let mut unlinked = worker.running_before(&running.picture.tasks);
@@ -222,6 +225,18 @@ impl Agent {
                 () = worker.reap() => {}
                 () = tokio::time::sleep_until(patience), if !unlinked.is_empty() => unlinked.clear(),
             }
+        }
+    }
+}
+
+/// Removes images that no container uses, as far as the runtime's limit wants it, for ever.
+async fn collect_images(runtime: Arc<dyn Runtime>) {
+    loop {
+        tokio::time::sleep(COLLECT).await;
+        match runtime.collect_images().await {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(images = removed.join(", "), "removed, to keep within the limit"),
+            Err(error) => tracing::warn!(error = chain(&error), "images were not looked through"),
         }
     }
 }

@@ -40,7 +40,6 @@ mod version;
 #[expect(missing_docs, reason = "the members are Docker's, and the Engine API's reference describes them")]
 pub mod wire;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -201,14 +200,6 @@ pub struct RuntimeFacts {
     pub cgroup_version: String,
     /// Where output goes unless a service says otherwise.
     pub log_driver: String,
-    /// Containers that run.
-    pub running: u64,
-    /// Containers that do not.
-    pub stopped: u64,
-    /// Images.
-    pub images: u64,
-    /// Addresses of this node at which published ports answer.
-    pub addresses: Vec<IpAddr>,
 }
 
 /// Which of a task's output is wanted.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::wire::{Answers, Book};
+use super::wire::{Book, Serving};
 use super::{Clocks, NodeError, roles};
 use crate::cluster::Line;
 use crate::cluster::ca::UnlockKey;
@@ -78,14 +78,12 @@ impl Manager {
         let authority = Arc::new(Authority::new(Arc::new(store.clone()), parts.clocks.wall.clone(), || {
             NodeId::random(&mut rand::rng())
         }));
-        let answers = Arc::new(Answers { raft: raft.clone() });
         let services = Services {
             trust: Arc::clone(&authority) as _,
             raft: Arc::new(raft.clone()),
-            control: Arc::clone(&answers) as _,
             dispatcher: Arc::new(dispatcher.clone()),
             relay: Arc::new(relays),
-            health: answers,
+            health: Arc::new(Serving { raft: raft.clone() }),
         };
         let server = Arc::new(Server::new(parts.keeper.credentials(), authority, services));
         let stop = CancellationToken::new();

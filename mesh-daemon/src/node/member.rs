@@ -13,6 +13,7 @@ use super::settings::Settings;
 use super::wire::Book;
 use super::{Base, NodeError, logs, place};
 use crate::agent::{self, Agent, Heard};
+use crate::cluster::ca;
 use crate::cluster::gossip::{self, Detector, Endpoint, KeyRing, Me, NodeKey, RingKey, Timing};
 use crate::cluster::rpc::Peers;
 use crate::cluster::trust::{Keeper, Renewal};
@@ -69,9 +70,11 @@ async fn here(settings: &Settings, node: NodeId) -> Result<agent::Place, NodeErr
 }
 
 /// What this node says of itself.
-fn announcement(base: &Base, settings: &Settings, here: &agent::Place) -> Announcement {
+fn announcement(base: &Base, keeper: &Keeper, settings: &Settings, here: &agent::Place) -> Announcement {
+    let mut description = base.description.clone();
+    description.tls = ca::issuer_of(&keeper.chain(), &keeper.credentials().roots()).unwrap_or_default();
     Announcement {
-        description: base.description.clone(),
+        description,
         addr: settings.advertise.ip().to_string(),
         vteps: vec![settings.data_path],
         addresses: here.addresses.clone(),
@@ -94,7 +97,7 @@ impl Member {
         let endpoint = bind_gossip(&base, &settings, own.node.to_u128()).await?;
         let gossip = endpoint.handle();
         let here = here(&settings, own.node).await?;
-        let announcement = watch::Sender::new(announcement(&base, &settings, &here));
+        let announcement = watch::Sender::new(announcement(&base, &keeper, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
             place: here,
             runtime: Arc::clone(&base.runtime) as Arc<dyn Runtime>,

@@ -207,7 +207,8 @@ impl rpc::Dispatcher for Dispatcher {
             let mut sessions = inner.sessions();
             sessions.last += 1;
             let number = sessions.last;
-            let live = Live { number, connected: true, heard: Instant::now(), applied: since, invite };
+            // What it was told it need not have put in force: it says so itself.
+            let live = Live { number, connected: true, heard: Instant::now(), applied: 0, invite };
             sessions.of.insert(from.node, live);
             number
         };
