@@ -3,8 +3,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use mesh_daemon::cluster::ca::Keys;
-use mesh_daemon::cluster::rpc::{Code, Link, MAX_RAFT_MESSAGE, Peers};
+use mesh_daemon::cluster::rpc::{Code, Downward, Hello, Link, MAX_MESSAGE, Peers, Upward};
 use mesh_daemon::model::id::NodeId;
 use mesh_daemon::model::node::Role;
 use tokio::net::TcpSocket;
@@ -103,9 +104,13 @@ async fn a_message_that_is_too_long_is_refused_and_the_connection_goes_on() {
     let world = World::new().await;
     let manager = world.join(Role::Manager).await;
     let link = world.link(&manager);
-    let long = link.raft(1, Bytes::from(vec![0; MAX_RAFT_MESSAGE + 1]), SOON).await.unwrap_err();
-    assert_eq!(long.code, Code::OutOfRange, "{long}");
-    let fits = Bytes::from(vec![0; MAX_RAFT_MESSAGE - 64]);
+    let long = Upward::Statuses { batch: 1, body: Bytes::from(vec![0; MAX_MESSAGE + 1]) };
+    let up = stream::iter([Upward::Hello(Hello::default()), long]).chain(stream::pending());
+    let mut down = link.session(up, SOON).await.unwrap();
+    assert!(matches!(down.next().await, Some(Ok(Downward::Welcome { .. }))));
+    let refused = down.next().await.unwrap().unwrap_err();
+    assert_eq!(refused.code, Code::OutOfRange, "{refused}");
+    let fits = Bytes::from(vec![0; MAX_MESSAGE]);
     assert_eq!(link.raft(1, fits.clone(), SOON).await.unwrap().len(), fits.len() + 4);
     let roots = world.own.credentials().roots();
     let guest = Link::guest(&world.address, &roots, &world.hands.clock()).unwrap();
