@@ -51,5 +51,9 @@ reasons! {
         /// Does not fit into a tunnel to the backend's node; the sender got an ICMP error with the size
         /// that does, unless it allowed fragments.
         TooBig = 22,
+        /// The network is internal: its tasks have no way out.
+        Internal = 32,
+        /// No port of this node was found free for a flow to that address and port.
+        PortsExhausted = 33,
     }
 }

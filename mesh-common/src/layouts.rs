@@ -42,4 +42,4 @@ macro_rules! limits {
 
 /// Every limit, in the order of its source.
 pub const LIMITS: &[Limit] =
-    limits![ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS, COUNTED, SERVICES, SLOTS, BACKENDS, FLOW_SETS];
+    limits![ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS, LOCALS, COUNTED, SERVICES, SLOTS, BACKENDS, FLOW_SETS];

@@ -25,7 +25,7 @@ pub mod service;
 /// Version of every layout in this crate. Pinned maps carry it in their path, so that an upgrade
 /// never reads bytes of another shape. It moves whenever a layout moves; `cargo xtask gen`
 /// refuses the one without the other.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 #[cfg(test)]
 extern crate std;

@@ -117,7 +117,7 @@ fn is_hairpin(dial: &Dial, task: &Task) -> bool {
 
 /// Do these flags open a connection?
 #[inline(always)]
-fn opens(tcp_flags: u8) -> bool {
+pub(crate) fn opens(tcp_flags: u8) -> bool {
     tcp_flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST) == tcp_flag::SYN
 }
 

@@ -9,7 +9,7 @@ use harness::packet::{Checksum, vxlan};
 use harness::run::{Hook, Lab, Node};
 use mesh_common::addr::Mac;
 use mesh_daemon::datapath::Desired;
-use mesh_daemon::datapath::desired::{Endpoint, Member, Network, Port, Protocol, ReturnPath, Service, ThisNode};
+use mesh_daemon::datapath::desired::{Endpoint, Member, Network, Port, Protocol, PortRange, ReturnPath, Service, ThisNode};
 use mesh_daemon::datapath::facts::{Facts, Interface, Path};
 
 /// The uplink of every node.
@@ -155,6 +155,7 @@ impl World {
             vni,
             mtu: 1450,
             gateways: BOTH.iter().map(|family| ip(&family.host(GATEWAY))).collect(),
+            internal: name == "blue",
         };
         let vtep = |node| ip(&self.underlay.node(node));
         Desired {
@@ -165,6 +166,7 @@ impl World {
                 vxlan_port: 4789,
                 ingress_vni: Some(INGRESS),
                 addresses: BOTH.iter().map(|family| ip(&family.node(me))).collect(),
+                masquerade_ports: PortRange::default(),
             },
             nodes: others(me).map(|node| Member { name: name(node), vtep: vtep(node) }).collect(),
             networks: vec![network("red", RED), network("blue", BLUE)],
@@ -189,7 +191,8 @@ impl World {
             next_hop: Mac { bytes: uplink_mac(node) },
         };
         let paths = known.map(|node| (ip(&self.underlay.node(node)), path(node))).collect();
-        Facts { interfaces, paths, ..Facts::default() }
+        let addresses = BOTH.iter().map(|family| ip(&family.node(me))).collect();
+        Facts { interfaces, paths, addresses, ..Facts::default() }
     }
 
     /// A frame as one node sends it to another.

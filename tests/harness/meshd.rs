@@ -400,7 +400,7 @@ impl Ports {
 pub fn pass_all() -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     for map in
-        ["NODES", "VTEPS", "NETWORKS", "ENDPOINTS", "NEIGHBOURS", "LINKS", "SERVICES", "SLOTS", "BACKENDS", "FLOWS"]
+        ["NODES", "VTEPS", "NETWORKS", "ENDPOINTS", "NEIGHBOURS", "LINKS", "SERVICES", "SLOTS", "BACKENDS", "FLOWS", "LOCALS"]
     {
         loader.map_max_entries(map, 1);
     }

@@ -154,8 +154,17 @@ impl Datapath {
         }
         for (name, interface) in existing(desired.endpoints.iter().filter_map(|endpoint| endpoint.link.as_ref()), facts)
         {
-            wanted.insert((attach::CONTAINER, interface.ifindex));
-            self.attach_one(attach::CONTAINER, target(name, interface))?;
+            // Each is put before those that are there: the last in line first.
+            for program in [attach::OUTWARD, attach::CONTAINER] {
+                wanted.insert((program, interface.ifindex));
+                self.attach_one(program, target(name, interface))?;
+            }
+        }
+        if let Some(interface) = facts.interfaces.get(attach::LOOPBACK) {
+            for program in [attach::HOST, attach::HOST_LEND] {
+                wanted.insert((program, interface.ifindex));
+                self.attach_one(program, target(attach::LOOPBACK, interface))?;
+            }
         }
         self.detach(facts, &wanted).await
     }
