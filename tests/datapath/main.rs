@@ -6,6 +6,7 @@ mod agree;
 mod check;
 mod container;
 mod drain;
+mod edges;
 mod encap;
 mod flows;
 mod mended;
