@@ -208,13 +208,8 @@ fn tell_outside(dial: &Dial, peer: &Addr) -> bool {
 #[inline(always)]
 pub(crate) fn find(config: &NodeConfig, dial: &mut Dial) -> bool {
     let ports = dial.transport.ports;
-    let key = FlowKey {
-        client: dial.ip.src,
-        ifindex: 0,
-        client_port: ports.src,
-        task_port: ports.dst,
-        proto: dial.ip.proto,
-    };
+    let key =
+        FlowKey { client: dial.ip.src, ifindex: 0, client_port: ports.src, task_port: ports.dst, proto: dial.ip.proto };
     // To this half the answer is what comes in.
     let Some(flow) = conntrack::find(&key, config.flow_mask, Side::Task, dial.transport.tcp_flags) else {
         return false;

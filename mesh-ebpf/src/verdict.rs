@@ -6,10 +6,13 @@
 //! `inline(never)`, call each other at most two deep, and answer in one register ([`Packed`]).
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, xdp_action};
+use mesh_common::addr::Mac;
 use mesh_common::drop::DropReason;
+use mesh_common::header::EthHeader;
 use mesh_common::node::LOOPBACK;
+use mesh_common::parse::Bytes as _;
 
-use crate::packet::TcPacket;
+use crate::packet::{Packet as _, TcPacket};
 use crate::{maps, packet};
 
 /// What to do with a packet that is not dropped.
@@ -149,7 +152,13 @@ pub(crate) fn finish_tc(outcome: Result<Verdict, DropReason>, packet: &mut TcPac
         Ok(Verdict::Route(ifindex)) => packet::redirect_routed(ifindex) as i32,
         Ok(Verdict::Home(mark)) => {
             packet.mark(mark);
-            packet::redirect_routed(LOOPBACK) as i32
+            // Not by a route: with the interface given, the kernel finds none that is local. Without one
+            // it looks again on the other side, where the daemon lets own addresses come in.
+            let eth = |ether_type| EthHeader { dst: Mac::ZERO, src: Mac::ZERO, ether_type };
+            if let Some(old) = packet.read::<EthHeader>(0) {
+                let _ = packet.write(0, &eth(old.ether_type));
+            }
+            packet::redirect(LOOPBACK) as i32
         }
         Err(reason) => {
             maps::count_drop(reason);

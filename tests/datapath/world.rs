@@ -9,7 +9,9 @@ use harness::packet::{Checksum, vxlan};
 use harness::run::{Hook, Lab, Node};
 use mesh_common::addr::Mac;
 use mesh_daemon::datapath::Desired;
-use mesh_daemon::datapath::desired::{Endpoint, Member, Network, Port, Protocol, PortRange, ReturnPath, Service, ThisNode};
+use mesh_daemon::datapath::desired::{
+    Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, ThisNode,
+};
 use mesh_daemon::datapath::facts::{Facts, Interface, Path};
 
 /// The uplink of every node.

@@ -399,9 +399,19 @@ impl Ports {
 /// small as the kernel takes them, and are pinned nowhere.
 pub fn pass_all() -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
-    for map in
-        ["NODES", "VTEPS", "NETWORKS", "ENDPOINTS", "NEIGHBOURS", "LINKS", "SERVICES", "SLOTS", "BACKENDS", "FLOWS", "LOCALS"]
-    {
+    for map in [
+        "NODES",
+        "VTEPS",
+        "NETWORKS",
+        "ENDPOINTS",
+        "NEIGHBOURS",
+        "LINKS",
+        "SERVICES",
+        "SLOTS",
+        "BACKENDS",
+        "FLOWS",
+        "LOCALS",
+    ] {
         loader.map_max_entries(map, 1);
     }
     let mut program = loader.load(mesh_daemon::datapath::loader::OBJECT).context("loading the object")?;

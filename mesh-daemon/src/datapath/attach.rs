@@ -277,8 +277,7 @@ fn clsact(program: &mut SchedClassifier, name: &'static str, target: Target<'_>)
         Ok(id) => id,
         // ENOENT: there is none to replace.
         Err(ProgramError::TcError(error)) if netlink_errno(&error) == Some(nix::libc::ENOENT) => {
-            let options =
-                TcAttachOptions::Netlink(NlOptions { priority, handle: HANDLE, ..NlOptions::default() });
+            let options = TcAttachOptions::Netlink(NlOptions { priority, handle: HANDLE, ..NlOptions::default() });
             program.attach_with_options(target.name, TcAttachType::Ingress, options).map_err(attach)?
         }
         Err(error) => return Err(attach(error)),

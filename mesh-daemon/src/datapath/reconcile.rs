@@ -9,6 +9,7 @@ use super::attach::{self, AttachError, Target, TcMode, UplinkMode};
 use super::desired::Desired;
 use super::facts::{Facts, FactsError, Interface, Observer};
 use super::loader::{self, LoadError};
+use super::loopback;
 use super::maps::{Maps, MapsError};
 use super::pins::Pins;
 use super::preflight::{Host, Unfit};
@@ -139,6 +140,7 @@ impl Datapath {
             // Once: a refusal is not repeated twice a second.
             self.anchored = true;
             self.observer.ensure_anchor(facts, desired.node.vxlan_port).await;
+            loopback::open();
         }
         self.attach(desired, facts).await
     }
@@ -230,6 +232,7 @@ pub async fn remove(pins: &Pins) -> Result<(), DatapathError> {
     let facts = observer.look_at_interfaces().await?;
     observer.clear_clsact(&facts, &BTreeSet::new()).await?;
     observer.remove_anchor(&facts).await?;
+    loopback::close();
     pins.remove().map_err(DatapathError::Pins)
 }
 

@@ -43,7 +43,7 @@ fn check_own_processes(cluster: &Cluster) {
     for node in &cluster.bed.nodes {
         for (own, loopback) in addresses(node).into_iter().zip(loopbacks()) {
             for transport in BOTH {
-                let seen = ask(&node.ns, transport, own, PORT).unwrap_or_else(|e| panic!("DBG {:#} counters {:?} drops {:?} lo {}\n", e, cluster.meshd.iter().map(|m| m.dump("COUNTERS").unwrap().iter().map(|r| format!("{}={}", r["name"], r["count"])).collect::<Vec<_>>()).collect::<Vec<_>>(), cluster.meshd.iter().map(|m| m.drops().unwrap()).collect::<Vec<_>>(), node.ns.run(["sh","-c","bpftool net; nstat -az | grep -v ' 0 ' | head -60; ip -s link show lo"]).unwrap().stdout));
+                let seen = ask(&node.ns, transport, own, PORT).unwrap();
                 assert_eq!((seen.name.as_str(), Some(seen.peer)), ("web1", seen.sent_from), "{transport:?} {own}");
                 // The task sees an address of the node, and a port that the node lends.
                 let seen = ask(&node.ns, transport, loopback, PORT).unwrap();
