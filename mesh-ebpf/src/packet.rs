@@ -12,7 +12,8 @@ use aya_ebpf::bindings::{
     BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_jiffies64, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    bpf_jiffies64, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_change_type, bpf_xdp_adjust_head,
+    bpf_xdp_adjust_tail,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
 use mesh_common::checksum;
@@ -270,6 +271,9 @@ impl TcPacket<'_> {
     pub(crate) fn mark(&mut self, mark: u32) {
         // SAFETY: a field of the valid context, writable at TC.
         unsafe { (*self.skb()).mark = mark };
+        // It came in for the router's link-layer address, so the kernel took it for another's.
+        // SAFETY: the helper takes the valid context; 0 is `PACKET_HOST`.
+        unsafe { bpf_skb_change_type(self.skb(), 0) };
     }
 
     /// Is it marked by us?

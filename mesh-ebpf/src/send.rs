@@ -163,8 +163,9 @@ fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial, flow: &Fou
     }
     if flow.state & state::HERE != 0 {
         let dialled_here = flow.state & state::OUTWARD == state::HERE;
-        let is_home = dialled_here && flow.origin == LOOPBACK;
-        return Ok(if is_home { Verdict::Home(MARK) } else { Verdict::Route(flow.origin) });
+        // What a task sends to this node may be for a published port of it: no mark.
+        let mark = if dialled_here { MARK } else { 0 };
+        return Ok(if flow.origin == LOOPBACK { Verdict::Home(mark) } else { Verdict::Route(flow.origin) });
     }
     let config = maps::node_config()?;
     if flow.state & state::DIRECT != 0 {
