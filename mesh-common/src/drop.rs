@@ -57,5 +57,9 @@ reasons! {
         /// A new flow beyond what the service may have in a second on this node. The sender hears nothing: a
         /// TCP client tries again.
         OverBudget = 24,
+        /// The network is internal: its tasks have no way out.
+        Internal = 32,
+        /// No port of this node was found free for a flow to that address and port.
+        PortsExhausted = 33,
     }
 }

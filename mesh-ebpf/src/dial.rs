@@ -166,7 +166,7 @@ impl Dial {
     /// Is the packet still as it came in, without a tunnel taken off?
     #[inline(always)]
     fn is_whole(&self) -> bool {
-        matches!(self.back, Back::Interface(_))
+        matches!(self.back, Back::Interface(_) | Back::Home)
     }
 
     #[inline(never)]

@@ -10,8 +10,10 @@
 mod conntrack;
 mod deliver;
 mod dial;
+mod host;
 mod local;
 mod maps;
+mod masquerade;
 mod nat;
 mod neighbour;
 mod packet;
@@ -58,7 +60,7 @@ fn underlay_bulk(ctx: TcContext) -> i32 {
     watch::arrival(&packet, u32::from(hook::UNDERLAY_BULK));
     let outcome = from_underlay(&mut packet, Counter::DecapTc);
     watch::departure(&packet, u32::from(hook::UNDERLAY_BULK), &outcome);
-    verdict::finish_tc(outcome)
+    verdict::finish_tc(outcome, &mut packet)
 }
 
 /// Frames that a task sends: the host side of its link.
@@ -68,7 +70,46 @@ fn container(ctx: TcContext) -> i32 {
     watch::arrival(&packet, u32::from(hook::CONTAINER));
     let outcome = from_container(&mut packet);
     watch::departure(&packet, u32::from(hook::CONTAINER), &outcome);
-    verdict::finish_tc(outcome)
+    verdict::finish_tc(outcome, &mut packet)
+}
+
+/// Frames of a task that open a flow to the outside: `container` passes them on.
+///
+/// A program of its own, since the verifier would not follow both to their ends.
+#[classifier]
+fn outward(ctx: TcContext) -> i32 {
+    let mut packet = TcPacket::new(&ctx);
+    watch::arrival(&packet, u32::from(hook::OUTWARD));
+    let outcome = match maps::link(packet.ifindex()) {
+        Some(link) => send::outward(&mut packet, link),
+        None => Err(DropReason::UnknownLink),
+    };
+    watch::departure(&packet, u32::from(hook::OUTWARD), &outcome);
+    verdict::finish_tc(outcome, &mut packet)
+}
+
+/// What this node says to itself, on the loopback interface: a packet to a published port by an address
+/// that others do not know gets one that they do. `host` is next in line.
+///
+/// A program of its own, as `outward` is.
+#[classifier]
+fn host_lend(ctx: TcContext) -> i32 {
+    let mut packet = TcPacket::new(&ctx);
+    watch::arrival(&packet, u32::from(hook::HOST_LEND));
+    let outcome = host::lend(&mut packet);
+    watch::departure(&packet, u32::from(hook::HOST_LEND), &outcome);
+    verdict::finish_tc(outcome, &mut packet)
+}
+
+/// What this node says to itself, on the loopback interface: packets of its own processes to a published
+/// port, and what they are answered.
+#[classifier]
+fn host(ctx: TcContext) -> i32 {
+    let mut packet = TcPacket::new(&ctx);
+    watch::arrival(&packet, u32::from(hook::HOST));
+    let outcome = host::from_host(&mut packet);
+    watch::departure(&packet, u32::from(hook::HOST), &outcome);
+    verdict::finish_tc(outcome, &mut packet)
 }
 
 /// Headers up to the inner transport, the longest case: IPv6 in IPv6.
@@ -82,8 +123,10 @@ fn from_underlay<P: Packet>(packet: &mut P, counter: Counter) -> Result<Verdict,
     match examine(packet, dial, counter).step()? {
         Step::Redirect(ifindex) => Ok(Verdict::Redirect(ifindex)),
         Step::Route(ifindex) => Ok(Verdict::Route(ifindex)),
+        Step::Home(mark) => Ok(Verdict::Home(mark)),
         Step::Balance => dial.balance(packet),
         Step::Accept => dial.accept(packet),
+        Step::Return => masquerade::to_owner(packet, dial).outcome(),
         _ => Ok(Verdict::Pass),
     }
 }
@@ -147,13 +190,23 @@ fn from_outside<P: Packet>(packet: &mut P, config: &NodeConfig, dial: &mut Dial)
     // RFC 1122 section 3.2.2: nothing is answered that came by broadcast.
     if !dial.eth.dst.is_group()
         && let Ok(Some(transport)) = parse::transport(packet, &dial.ip)
-        && let Some(service) = dial::published(&dial.ip, &transport)
     {
-        let here = packet.ifindex();
-        (dial.transport, dial.service, dial.vni) = (transport, service, config.ingress_vni);
-        dial.origin = Origin { bits: state::PUBLISHED | state::HERE, number: here };
-        dial.back = Back::Interface(here);
-        return Step::Balance;
+        dial.transport = transport;
+        if let Some(service) = dial::published(&dial.ip, &transport) {
+            let here = packet.ifindex();
+            (dial.service, dial.vni) = (service, config.ingress_vni);
+            dial.origin = Origin { bits: state::PUBLISHED | state::HERE, number: here };
+            dial.back = Back::Interface(here);
+            return Step::Balance;
+        }
+        // Who sends from the node's own address is the node itself, or a forger.
+        let is_own = dial.ip.dst == config.own_like(&dial.ip.dst) && dial.ip.src != dial.ip.dst;
+        if is_own && config.is_lent(transport.ports.dst) {
+            let is_bulk = P::LEAVES_BULK_TO_GRO && dial.ip.proto == proto::TCP;
+            if !is_bulk && masquerade::find(config, dial) {
+                return Step::Return;
+            }
+        }
     }
     if !P::LEAVES_BULK_TO_GRO {
         maps::count(Counter::UnderlayPassed); // once: what XDP passes comes by here again

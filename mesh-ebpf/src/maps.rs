@@ -19,7 +19,7 @@ use mesh_common::drop::DropReason;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
 use mesh_common::flow::{self, Flow, FlowKey, FlowSet, WAYS};
 use mesh_common::limits;
-use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
+use mesh_common::node::{Network, Node, NodeConfig, VtepKey, network_flag};
 use mesh_common::service::{Backend, PACE_SLOTS, Pace, Service, ServiceKey, Slot};
 use mesh_common::tally::{Label, Tally};
 use mesh_common::watch::{Watch, watcher};
@@ -54,6 +54,8 @@ static BACKENDS: Array<Backend, { limits::BACKENDS as usize }> = Array::new();
 static PACE: Array<Pace, { limits::PACES as usize }> = Array::new();
 #[btf_map]
 static LIVE: Array<u64, { limits::BACKENDS as usize }> = Array::new();
+#[btf_map]
+static LOCALS: HashMap<Addr, u32, { limits::LOCALS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static FLOWS: Array<FlowSet, { limits::FLOW_SETS as usize }> = Array::new();
 #[btf_map]
@@ -141,6 +143,19 @@ pub(crate) fn service(key: &ServiceKey) -> Option<Service> {
 #[inline(always)]
 pub(crate) fn slot(index: u32) -> Option<Slot> {
     SLOTS.get(index).copied()
+}
+
+/// Is this an address of this node?
+#[inline(always)]
+pub(crate) fn is_local(addr: Addr) -> bool {
+    LOCALS.get_ptr(addr).is_some()
+}
+
+/// Have the tasks of the network no way out?
+#[inline(always)]
+pub(crate) fn is_internal(vni: u32) -> bool {
+    // SAFETY: as in `vtep`.
+    unsafe { NETWORKS.get(vni) }.is_none_or(|network| network.flags & network_flag::INTERNAL != 0)
 }
 
 /// A backend by number.
@@ -255,10 +270,32 @@ impl FlowPlaces {
     }
 
     /// The place of the flow of `key`.
-    ///
-    /// All places are compared, without a branch: the verifier would follow each way out of a loop.
     #[inline(always)]
     pub(crate) fn way_of(&self, key: &FlowKey) -> Option<usize> {
+        match self.ways_of(key) {
+            0 => None,
+            // The lowest, should two CPUs have made the same flow at once.
+            many => Some(lowest(many)),
+        }
+    }
+
+    /// 1 if no flow has this key, or the one that has it needs its port no more. Without a branch: this
+    /// is asked in a loop.
+    #[inline(always)]
+    pub(crate) fn gives_up(&self, key: &FlowKey, now: u32) -> u64 {
+        let found = self.ways_of(key);
+        let place = self.place(lowest(found) & (WAYS - 1));
+        // SAFETY: fields of a map element.
+        let (state, seen) =
+            unsafe { ((&raw const (*place).state).read_volatile(), (&raw const (*place).seen).read_volatile()) };
+        flow::is_zero(found) | flow::gives_up_port(key.proto, state, seen, now)
+    }
+
+    /// The places with this key, as bits.
+    ///
+    /// All are compared, without a branch: the verifier would follow each way out of a loop.
+    #[inline(always)]
+    fn ways_of(&self, key: &FlowKey) -> u64 {
         let words = key.words();
         let proto = u64::from(key.proto);
         let mut found = 0;
@@ -277,11 +314,7 @@ impl FlowPlaces {
             found |= flow::is_zero(black_box(differs)) << way;
             way += 1;
         }
-        match found {
-            0 => None,
-            // The lowest, should two CPUs have made the same flow at once.
-            many => Some(lowest(many)),
-        }
+        found
     }
 
     /// What there is to know of the flow in a place; `None` while another CPU writes there.

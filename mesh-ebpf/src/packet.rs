@@ -15,7 +15,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_perf_event_output, bpf_redirect,
-    bpf_redirect_neigh, bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_change_type, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
 use mesh_common::checksum;
@@ -33,6 +33,10 @@ const MAX_OFFSET: usize = 512;
 
 /// Where `bpf_skb_adjust_room` takes the inner layer-2 length (`BPF_F_ADJ_ROOM_ENCAP_L2`).
 const ENCAP_L2_SHIFT: u32 = 56;
+
+/// Tells the program on the loopback interface that a packet is for a process of this node. No packet
+/// bears it elsewhere.
+pub(crate) const MARK: u32 = 0x6d65_7368;
 
 /// A frame in kernel memory.
 pub(crate) trait Packet: Bytes {
@@ -273,6 +277,36 @@ impl XdpPacket<'_> {
             return Err(DropReason::NoRoom);
         }
         Ok(())
+    }
+}
+
+impl TcPacket<'_> {
+    /// Marks the packet.
+    #[inline(always)]
+    pub(crate) fn mark(&mut self, mark: u32) {
+        // SAFETY: a field of the valid context, writable at TC.
+        unsafe { (*self.skb()).mark = mark };
+        // It came in for the router's link-layer address, so the kernel took it for another's.
+        // SAFETY: the helper takes the valid context; 0 is `PACKET_HOST`.
+        unsafe { bpf_skb_change_type(self.skb(), 0) };
+    }
+
+    /// Is it marked by us?
+    #[inline(always)]
+    pub(crate) fn is_marked(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.skb()).mark == MARK }
+    }
+
+    /// Was it marked by us? It is no longer: the host's own rules see no mark of ours.
+    #[inline(always)]
+    pub(crate) fn take_mark(&mut self) -> bool {
+        let is_marked = self.is_marked();
+        if is_marked {
+            // SAFETY: as above.
+            unsafe { (*self.skb()).mark = 0 };
+        }
+        is_marked
     }
 }
 

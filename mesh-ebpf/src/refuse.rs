@@ -8,7 +8,7 @@ use mesh_common::header::{EthHeader, IcmpHeader, Ipv4Header, Ipv6Header, TcpHead
 use mesh_common::parse::ETH_LEN;
 
 use crate::dial::Dial;
-use crate::packet::Packet;
+use crate::packet::{MARK, Packet};
 use crate::verdict::Verdict;
 use crate::vxlan::{self, TTL};
 
@@ -17,6 +17,8 @@ use crate::vxlan::{self, TTL};
 pub(crate) enum Back {
     /// Out of this interface, to who sent the frame.
     Interface(u32),
+    /// To a process of this node.
+    Home,
     /// To this node, on the packet's network.
     Node(u32),
 }
@@ -46,6 +48,7 @@ pub(crate) fn answer<P: Packet>(packet: &mut P, dial: &Dial, reason: DropReason)
             packet.write(0, &eth)?;
             Ok(Verdict::Redirect(ifindex))
         }
+        Back::Home => Ok(Verdict::Home(MARK)),
         Back::Node(number) => {
             packet.write(0, &EthHeader { src: Mac::ROUTER, ..eth })?;
             vxlan::wrap(packet, number, dial.vni, 0).outcome()

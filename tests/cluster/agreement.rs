@@ -9,7 +9,9 @@ use mesh_common::endpoint::{Endpoint as Place, EndpointKey};
 use mesh_common::maglev;
 use mesh_common::service::{ServiceKey, Slot};
 use mesh_daemon::datapath::Desired;
-use mesh_daemon::datapath::desired::{Endpoint, Member, Network, Port, Protocol, ReturnPath, Service, ThisNode};
+use mesh_daemon::datapath::desired::{
+    Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, ThisNode,
+};
 use mesh_daemon::datapath::facts::{Facts, Interface, Path};
 use mesh_daemon::datapath::render::render;
 use mesh_daemon::datapath::tables::Tables;
@@ -56,12 +58,13 @@ fn desired(nodes: usize, me: usize, tasks: &[Task]) -> Desired {
             vxlan_port: 4789,
             ingress_vni: Some(INGRESS),
             addresses: Vec::new(),
+            masquerade_ports: PortRange::default(),
         },
         nodes: (0..nodes)
             .filter(|node| *node != me)
             .map(|node| Member { name: name(node), vtep: vtep(node) })
             .collect(),
-        networks: vec![Network { name: "net".to_owned(), vni: VNI, mtu: 1450, gateways: Vec::new() }],
+        networks: vec![Network { name: "net".to_owned(), vni: VNI, mtu: 1450, gateways: Vec::new(), internal: false }],
         services: vec![Service {
             name: "web".to_owned(),
             network: "net".to_owned(),

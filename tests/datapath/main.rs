@@ -8,6 +8,7 @@ mod balancing;
 mod check;
 mod container;
 mod drain;
+mod edges;
 mod encap;
 mod flows;
 mod mended;

@@ -9,7 +9,9 @@ use harness::packet::{Checksum, vxlan};
 use harness::run::{Hook, Lab, Node};
 use mesh_common::addr::Mac;
 use mesh_daemon::datapath::Desired;
-use mesh_daemon::datapath::desired::{Endpoint, Member, Network, Port, Protocol, ReturnPath, Service, ThisNode};
+use mesh_daemon::datapath::desired::{
+    Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, ThisNode,
+};
 use mesh_daemon::datapath::facts::{Facts, Interface, Path};
 
 /// The uplink of every node.
@@ -164,6 +166,7 @@ impl World {
             vni,
             mtu: 1450,
             gateways: BOTH.iter().map(|family| ip(&family.host(GATEWAY))).collect(),
+            internal: name == "blue",
         };
         let vtep = |node| ip(&self.underlay.node(node));
         Desired {
@@ -179,6 +182,7 @@ impl World {
                     .map(|family| ip(&family.node(me)))
                     .chain(self.more_addresses.iter().copied())
                     .collect(),
+                masquerade_ports: PortRange::default(),
             },
             nodes: others(me).map(|node| Member { name: name(node), vtep: vtep(node) }).collect(),
             networks: vec![network("red", RED), network("blue", BLUE)],
@@ -203,7 +207,8 @@ impl World {
             next_hop: Mac { bytes: uplink_mac(node) },
         };
         let paths = known.map(|node| (ip(&self.underlay.node(node)), path(node))).collect();
-        Facts { interfaces, paths, ..Facts::default() }
+        let addresses = BOTH.iter().map(|family| ip(&family.node(me))).collect();
+        Facts { interfaces, paths, addresses, ..Facts::default() }
     }
 
     /// A frame as one node sends it to another.

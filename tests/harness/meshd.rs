@@ -426,6 +426,7 @@ pub fn pass_all() -> Result<Ebpf> {
         "TALLIES",
         "PACE",
         "LIVE",
+        "LOCALS",
     ] {
         loader.map_max_entries(map, 1);
     }

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 
 use super::life::Linked;
 use super::wire::Cable;
-use crate::datapath::desired::{Balancing, Endpoint, Member, Network, Port, Protocol, ReturnPath, Service, ThisNode};
+use crate::datapath::desired::{
+    Balancing, Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, ThisNode,
+};
 use crate::datapath::{Desired, Mac};
 use crate::model::assignment::{Assigned, Backend, Picture, Reachable};
 use crate::model::id::{NetworkId, NodeId, ServiceId, TaskId};
@@ -67,6 +69,7 @@ pub(super) fn desired(
             vxlan_port: facts.port,
             ingress_vni: Some(INGRESS_VNI),
             addresses: facts.addresses.clone(),
+            masquerade_ports: PortRange::default(),
         },
         nodes: members(picture, facts),
         networks: picture.networks.values().filter_map(|network| overlay(network, facts)).collect(),
@@ -130,6 +133,7 @@ fn overlay(network: &network::Network, facts: &Facts) -> Option<Network> {
         vni: network.vni?.0,
         mtu: mtu(network, facts),
         gateways: network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+        internal: network.spec.internal,
     })
 }
 

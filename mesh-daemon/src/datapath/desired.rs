@@ -54,9 +54,47 @@ pub struct ThisNode {
     /// Addresses that published ports answer on; the VTEP address if left out.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// Ports that flows of tasks to the outside get, and those of own processes to services. Nothing
+    /// else on the node may use them.
+    #[serde(default)]
+    pub masquerade_ports: PortRange,
+}
+
+/// Some ports in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl Default for PortRange {
+    /// All behind those that Linux gives to sockets unless it is told otherwise.
+    fn default() -> Self {
+        Self { first: 61_000, last: 65_535 }
+    }
+}
+
+impl PortRange {
+    /// How many they are.
+    pub fn len(self) -> u16 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
+
+    /// Is the port one of them?
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
 }
 
 impl ThisNode {
+    /// The address of a family that others see flows of this node come from.
+    pub fn own_address(&self, v4: bool) -> Option<IpAddr> {
+        self.published_on().iter().copied().find(|ip| ip.is_ipv4() == v4)
+    }
+
     /// Addresses that published ports answer on.
     pub fn published_on(&self) -> &[IpAddr] {
         if self.addresses.is_empty() { std::slice::from_ref(&self.vtep) } else { &self.addresses }
@@ -87,6 +125,9 @@ pub struct Network {
     /// Addresses its tasks know as the way out: at most one of each family.
     #[serde(default)]
     pub gateways: Vec<IpAddr>,
+    /// Have its tasks no way out?
+    #[serde(default)]
+    pub internal: bool,
 }
 
 /// A service: tasks behind one name, in one network.
@@ -235,6 +276,10 @@ impl Desired {
         if self.node.vxlan_port == 0 {
             return Err(node("vxlan_port", "must not be 0"));
         }
+        let PortRange { first, last } = self.node.masquerade_ports;
+        if first == 0 || first > last {
+            return Err(node("masquerade_ports", "first must not be 0, nor above last"));
+        }
         // One number is this node's.
         limit("nodes", self.nodes.len() + 1, limits::NODES)?;
         let mut names = BTreeSet::from([self.node.name.as_str()]);
@@ -298,6 +343,9 @@ impl Desired {
             for port in &service.ports {
                 if port.published == 0 || port.target == 0 {
                     return Err(wrong("ports", "a port must not be 0".to_owned()));
+                }
+                if self.node.masquerade_ports.contains(port.published) {
+                    return Err(wrong("ports", format!("{} is among node.masquerade_ports", port.published)));
                 }
                 if !ports.insert((port.protocol, port.published)) {
                     return Err(wrong("ports", format!("{} is published by another service too", port.published)));

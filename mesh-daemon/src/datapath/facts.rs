@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
 use mesh_common::addr::Mac;
+use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
@@ -69,6 +70,8 @@ pub struct Facts {
     pub paths: BTreeMap<IpAddr, Path>,
     /// UDP ports that VXLAN devices of others listen on.
     pub vxlan_ports: BTreeSet<u16>,
+    /// Addresses of this node, but for those that it calls itself by.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// Asks the kernel.
@@ -117,7 +120,8 @@ impl Observer {
                 None => self.resolve(ifindex, next_hop).await?,
             }
         }
-        Ok(Facts { interfaces, paths, vxlan_ports })
+        let addresses = self.addresses().await?;
+        Ok(Facts { interfaces, paths, vxlan_ports, addresses })
     }
 
     /// Looks at interfaces only.
@@ -152,6 +156,16 @@ impl Observer {
 
     async fn links(&self) -> Result<Vec<LinkMessage>, FactsError> {
         self.handle.link().get().execute().try_collect().await.map_err(request("interfaces"))
+    }
+
+    async fn addresses(&self) -> Result<BTreeSet<IpAddr>, FactsError> {
+        let all: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(request("addresses"))?;
+        // `Local` is ours where `Address` is the other end of a point-to-point link.
+        let own = all.iter().flat_map(|message| &message.attributes).filter_map(|attribute| match attribute {
+            AddressAttribute::Address(ip) | AddressAttribute::Local(ip) => Some(*ip),
+            _ => None,
+        });
+        Ok(own.filter(|ip| !ip.is_loopback()).collect())
     }
 
     async fn neighbours(&self) -> Result<BTreeMap<(u32, IpAddr), Neighbour>, FactsError> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, PerfEventArray};
 use aya::{Ebpf, Pod};
 use mesh_common::abi::{Field, Record, Value};
+use mesh_common::addr::Addr;
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};

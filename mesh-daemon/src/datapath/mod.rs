@@ -15,6 +15,7 @@ pub mod desired;
 pub mod facts;
 pub mod file;
 pub mod loader;
+mod loopback;
 pub mod maglev;
 pub mod maps;
 pub mod pins;

@@ -12,6 +12,7 @@ use super::balancing::Balancing;
 use super::desired::Desired;
 use super::facts::{Facts, FactsError, Interface, Observer};
 use super::loader::{self, LoadError};
+use super::loopback;
 use super::maps::{self, Maps, MapsError};
 use super::pins::Pins;
 use super::preflight::{Host, Unfit};
@@ -160,6 +161,7 @@ impl Datapath {
             // Once: a refusal is not repeated twice a second.
             self.anchored = true;
             self.observer.ensure_anchor(facts, desired.node.vxlan_port).await;
+            loopback::open();
         }
         self.attach(desired, facts).await?;
         self.tell(desired, facts, now)
@@ -211,8 +213,17 @@ impl Datapath {
         }
         for (name, interface) in existing(desired.endpoints.iter().filter_map(|endpoint| endpoint.link.as_ref()), facts)
         {
-            wanted.insert((attach::CONTAINER, interface.ifindex));
-            self.attach_one(attach::CONTAINER, target(name, interface))?;
+            // Each is put before those that are there: the last in line first.
+            for program in [attach::OUTWARD, attach::CONTAINER] {
+                wanted.insert((program, interface.ifindex));
+                self.attach_one(program, target(name, interface))?;
+            }
+        }
+        if let Some(interface) = facts.interfaces.get(attach::LOOPBACK) {
+            for program in [attach::HOST, attach::HOST_LEND] {
+                wanted.insert((program, interface.ifindex));
+                self.attach_one(program, target(attach::LOOPBACK, interface))?;
+            }
         }
         self.detach(facts, &wanted).await
     }
@@ -283,6 +294,7 @@ pub async fn remove(pins: &Pins) -> Result<(), DatapathError> {
     let facts = observer.look_at_interfaces().await?;
     observer.clear_clsact(&facts, &BTreeSet::new()).await?;
     observer.remove_anchor(&facts).await?;
+    loopback::close();
     pins.remove().map_err(DatapathError::Pins)
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use mesh_common::addr::Addr;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
 use mesh_common::service::{Backend, Service, ServiceKey, Slot};
@@ -60,6 +61,7 @@ macro_rules! for_each_table {
             (Endpoints, endpoints, Hash<EndpointKey, Endpoint>, "ENDPOINTS", mesh_common::limits::ENDPOINTS),
             (Neighbours, neighbours, Hash<NeighbourKey, Neighbour>, "NEIGHBOURS", mesh_common::limits::NEIGHBOURS),
             (Links, links, Hash<u32, Link>, "LINKS", mesh_common::limits::LINKS),
+            (Locals, locals, Hash<Addr, u32>, "LOCALS", mesh_common::limits::LOCALS),
             (Config, config, Array<u32, NodeConfig>, "NODE", 1),
         }
     };

@@ -3,6 +3,7 @@
 mod clsact;
 mod dial;
 mod drain;
+mod edges;
 mod first_light;
 mod interop;
 mod mended;
