@@ -5,8 +5,6 @@
 //! other end answers it, which finds the owner. The second has interface 0. A port is lent once for
 //! each other end, so there are as many flows as ports to each.
 
-use core::hint::black_box;
-
 use mesh_common::addr::{Addr, Mac};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
@@ -96,7 +94,7 @@ fn inside(dial: &Dial, peer: &Addr, ifindex: u32) -> FlowKey {
 fn outside(dial: &Dial, peer: &Addr, lent: [u8; 2]) -> FlowKey {
     let protocol = dial.ip.proto;
     // All ones if there are ports. Arithmetic, since this stands in a loop.
-    let is_not = |other: u8| flow::is_zero(black_box(u64::from(protocol ^ other))) ^ 1;
+    let is_not = |other: u8| flow::is_zero(u64::from(protocol ^ other)) ^ 1;
     let mask = ((is_not(proto::TCP) & is_not(proto::UDP)) as u16).wrapping_sub(1);
     let client_port = u16::from_ne_bytes(dial.transport.ports.dst) & mask | u16::from_ne_bytes(lent) & !mask;
     FlowKey { client: *peer, ifindex: 0, client_port: client_port.to_ne_bytes(), task_port: lent, proto: protocol }
@@ -113,7 +111,7 @@ fn free_port(dial: &Dial, peer: &Addr, ifindex: u32) -> u64 {
     while attempt < TRIES {
         let port = config.lent_port(maglev::finish(maglev::mix(hash, attempt)));
         let free = is_free(&outside(dial, peer, port), config.flow_mask);
-        let taken = free & flow::is_zero(black_box(chosen));
+        let taken = free & flow::is_zero(chosen);
         chosen |= u64::from(u16::from_be_bytes(port)) & taken.wrapping_neg();
         attempt += 1;
     }
