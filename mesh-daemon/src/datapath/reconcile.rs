@@ -15,7 +15,7 @@ use super::loader::{self, LoadError};
 use super::loopback;
 use super::maps::{self, Maps, MapsError};
 use super::pins::Pins;
-use super::preflight::{Host, Unfit};
+use super::preflight::{Host, KernelPorts, Unfit};
 use super::render::{Waiting, render};
 use super::status::{self, Drains, Status};
 use super::tables::{Tables, plan};
@@ -88,6 +88,7 @@ impl Datapath {
     /// The host is unfit, an uplink is missing or taken, or the kernel refuses something.
     pub async fn start(pins: Pins, tc: TcMode, clock: Clock, desired: &Desired) -> Result<Self, DatapathError> {
         Host::look(pins.root()).check(pins.root())?;
+        KernelPorts::look().check(desired.node.masquerade_ports)?;
         let observer = Observer::open()?;
         let facts = observer.look(desired).await?;
         check_uplinks(desired, &facts)?;
@@ -161,7 +162,7 @@ impl Datapath {
             // Once: a refusal is not repeated twice a second.
             self.anchored = true;
             self.observer.ensure_anchor(facts, desired.node.vxlan_port).await;
-            loopback::open();
+            loopback::open(&self.pins.memory());
         }
         self.attach(desired, facts).await?;
         self.tell(desired, facts, now)
@@ -294,7 +295,7 @@ pub async fn remove(pins: &Pins) -> Result<(), DatapathError> {
     let facts = observer.look_at_interfaces().await?;
     observer.clear_clsact(&facts, &BTreeSet::new()).await?;
     observer.remove_anchor(&facts).await?;
-    loopback::close();
+    loopback::close(&pins.memory());
     pins.remove().map_err(DatapathError::Pins)
 }
 

@@ -5,6 +5,12 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::desired::PortRange;
+
+mod ports;
+
+pub use ports::KernelPorts;
+
 /// Oldest kernel that every program loads on.
 pub const KERNEL_FLOOR: (u32, u32) = (5, 15);
 
@@ -40,6 +46,21 @@ pub enum Unfit {
     Bpffs {
         /// Where the pins should go.
         path: PathBuf,
+    },
+    /// Ports given out twice.
+    #[error(
+        "ports {0}-{1} are for flows of tasks to the outside (node.masquerade_ports), but the kernel gives {2} to \
+         sockets (net.ipv4.ip_local_port_range is {3} {4}): keep them from it with \
+         `sysctl -w net.ipv4.ip_local_reserved_ports={0}-{1}` beside what is reserved already, or choose others",
+        wanted.first, wanted.last, port, local.first, local.last
+    )]
+    Ports {
+        /// What is to be lent.
+        wanted: PortRange,
+        /// What the kernel gives to sockets.
+        local: PortRange,
+        /// The first port that is in both.
+        port: u16,
     },
 }
 
