@@ -35,5 +35,7 @@ reasons! {
         Masqueraded = 33,
         /// Packets that came to such a port, and were given back their own address.
         Unmasqueraded = 34,
+        /// ICMP errors about such a flow, given to its owner.
+        ErrorReturned = 35,
     }
 }

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod maglev;
 pub mod node;
 pub mod parse;
+pub mod route;
 pub mod service;
 pub mod tally;
 pub mod watch;

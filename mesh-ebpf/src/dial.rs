@@ -148,7 +148,14 @@ impl Dial {
     ) -> Result<Verdict, DropReason> {
         match outcome {
             Err(
-                reason @ (DropReason::NoBackend | DropReason::UnknownFlow | DropReason::PortTaken | DropReason::TooBig),
+                reason @ (DropReason::NoBackend
+                | DropReason::UnknownFlow
+                | DropReason::PortTaken
+                | DropReason::TooBig
+                | DropReason::NoRoute
+                | DropReason::Internal
+                | DropReason::OtherNetwork
+                | DropReason::PortsExhausted),
             ) => {
                 let answer = match refuse::answer(packet, self, reason) {
                     // A short frame has no room behind it to become an error. Behind TC's hook it has.

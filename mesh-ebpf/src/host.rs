@@ -49,7 +49,7 @@ pub(crate) fn lend(packet: &mut TcPacket<'_>) -> Result<Verdict, DropReason> {
     (dial.vni, dial.hook) = (0, hook::HOST_LEND);
     let Step::Outside = examine(packet, dial).step()? else { return Ok(Verdict::Pass) };
     match enter(packet, dial) {
-        Ok(()) => Ok(Verdict::Pass), // it dials by the node's address now
+        Ok(()) => Ok(Verdict::Pass), // it dials by the node's address now, or is a process's
         Err(reason) => dial.or_refuse(packet, Err(reason)),
     }
 }
@@ -99,6 +99,11 @@ fn dials(config: &NodeConfig, dial: &mut Dial) -> Step {
 #[inline(always)]
 fn enter(packet: &mut TcPacket<'_>, dial: &mut Dial) -> Result<(), DropReason> {
     if known(dial).step().is_err() {
+        // Who listens on the loopback address alone is not reached from outside, and keeps the port there.
+        let is_v4 = dial.ip.dst.is_v4();
+        if dial.ip.dst.is_loopback() && packet.is_awaited(is_v4, &dial.transport.ports, dial.ip.proto) {
+            return Ok(());
+        }
         let target = dial.flow.dialled;
         masquerade::lend(dial, &target, LOOPBACK)?;
     }

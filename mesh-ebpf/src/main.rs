@@ -18,6 +18,7 @@ mod nat;
 mod neighbour;
 mod packet;
 mod policy;
+mod quoted;
 mod refuse;
 mod send;
 mod verdict;
@@ -127,8 +128,21 @@ fn from_underlay<P: Packet>(packet: &mut P, counter: Counter) -> Result<Verdict,
         Step::Balance => dial.balance(packet),
         Step::Accept => dial.accept(packet),
         Step::Return => masquerade::to_owner(packet, dial).outcome(),
+        Step::Quoted => match quoted::to_owner(packet, dial).outcome()? {
+            Verdict::Pass => Ok(passes::<P>()),
+            other => Ok(other),
+        },
         _ => Ok(Verdict::Pass),
     }
+}
+
+/// What is not ours goes on unchanged.
+#[inline(always)]
+fn passes<P: Packet>() -> Verdict {
+    if !P::LEAVES_BULK_TO_GRO {
+        maps::count(Counter::UnderlayPassed); // once: what XDP passes comes by here again
+    }
+    Verdict::Pass
 }
 
 /// Reads the packet's headers into `dial` and says what it is.
@@ -187,30 +201,39 @@ fn from_tunnel<P: Packet>(
 /// A frame that came to one of this host's addresses, or passes by.
 #[inline(always)]
 fn from_outside<P: Packet>(packet: &mut P, config: &NodeConfig, dial: &mut Dial) -> Step {
+    let transport = parse::transport(packet, &dial.ip);
     // RFC 1122 section 3.2.2: nothing is answered that came by broadcast.
-    if !dial.eth.dst.is_group()
-        && let Ok(Some(transport)) = parse::transport(packet, &dial.ip)
+    if dial.eth.dst.is_group() {
+        passes::<P>();
+        return Step::Pass;
+    }
+    match transport {
+        Ok(Some(transport)) => dial.transport = transport,
+        // An error, or a message between neighbours.
+        Ok(None) if !dial.ip.fragment && matches!(dial.ip.proto, proto::ICMP | proto::ICMPV6) => return Step::Quoted,
+        _ => {
+            passes::<P>();
+            return Step::Pass;
+        }
+    }
+    if let Some(service) = dial::published(&dial.ip, &dial.transport) {
+        let here = packet.ifindex();
+        (dial.service, dial.vni) = (service, config.ingress_vni);
+        dial.origin = Origin { bits: state::PUBLISHED | state::HERE, number: here };
+        dial.back = Back::Interface(here);
+        return Step::Balance;
+    }
+    // Who sends from the address it sends to is the node itself, or a forger.
+    let is_bulk = P::LEAVES_BULK_TO_GRO && dial.ip.proto == proto::TCP;
+    if config.is_lent(dial.transport.ports.dst)
+        && !is_bulk
+        && dial.ip.src != dial.ip.dst
+        && maps::is_local(dial.ip.dst)
+        && masquerade::find(config, dial)
     {
-        dial.transport = transport;
-        if let Some(service) = dial::published(&dial.ip, &transport) {
-            let here = packet.ifindex();
-            (dial.service, dial.vni) = (service, config.ingress_vni);
-            dial.origin = Origin { bits: state::PUBLISHED | state::HERE, number: here };
-            dial.back = Back::Interface(here);
-            return Step::Balance;
-        }
-        // Who sends from the node's own address is the node itself, or a forger.
-        let is_own = dial.ip.dst == config.own_like(&dial.ip.dst) && dial.ip.src != dial.ip.dst;
-        if is_own && config.is_lent(transport.ports.dst) {
-            let is_bulk = P::LEAVES_BULK_TO_GRO && dial.ip.proto == proto::TCP;
-            if !is_bulk && masquerade::find(config, dial) {
-                return Step::Return;
-            }
-        }
+        return Step::Return;
     }
-    if !P::LEAVES_BULK_TO_GRO {
-        maps::count(Counter::UnderlayPassed); // once: what XDP passes comes by here again
-    }
+    passes::<P>();
     Step::Pass
 }
 

@@ -10,7 +10,8 @@ use core::hint::black_box;
 use core::intrinsics::AtomicOrdering::SeqCst;
 use core::intrinsics::{atomic_cxchg, atomic_xadd};
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerfEventByteArray};
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, PerfEventByteArray};
 use aya_ebpf::macros::btf_map;
 use mesh_common::ABI_VERSION;
 use mesh_common::addr::{Addr, Mac};
@@ -20,6 +21,7 @@ use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey
 use mesh_common::flow::{self, Flow, FlowKey, FlowSet, WAYS};
 use mesh_common::limits;
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey, network_flag};
+use mesh_common::route::{Prefix, Route};
 use mesh_common::service::{Backend, PACE_SLOTS, Pace, Service, ServiceKey, Slot};
 use mesh_common::tally::{Label, Tally};
 use mesh_common::watch::{Watch, watcher};
@@ -56,6 +58,8 @@ static PACE: Array<Pace, { limits::PACES as usize }> = Array::new();
 static LIVE: Array<u64, { limits::BACKENDS as usize }> = Array::new();
 #[btf_map]
 static LOCALS: HashMap<Addr, u32, { limits::LOCALS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static ROUTES: LpmTrie<Addr, Route, { limits::ROUTES as usize }> = LpmTrie::new();
 #[btf_map]
 static FLOWS: Array<FlowSet, { limits::FLOW_SETS as usize }> = Array::new();
 #[btf_map]
@@ -149,6 +153,12 @@ pub(crate) fn slot(index: u32) -> Option<Slot> {
 #[inline(always)]
 pub(crate) fn is_local(addr: Addr) -> bool {
     LOCALS.get_ptr(addr).is_some()
+}
+
+/// How this node reaches an address that is none of its own.
+#[inline(always)]
+pub(crate) fn route(addr: Addr) -> Option<Route> {
+    ROUTES.get(&Key::new(Prefix::WHOLE, addr)).copied()
 }
 
 /// Have the tasks of the network no way out?

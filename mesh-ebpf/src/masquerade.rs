@@ -13,6 +13,7 @@ use mesh_common::flow::{self, Flow, FlowKey, state};
 use mesh_common::header::{EthHeader, proto, tcp_flag};
 use mesh_common::maglev;
 use mesh_common::node::{LOOPBACK, NodeConfig};
+use mesh_common::route::route_flag;
 
 use crate::conntrack::{self, Side};
 use crate::dial::Dial;
@@ -50,16 +51,19 @@ fn find_way(dial: &mut Dial, link: &Link) -> Result<Step, DropReason> {
     if !dial.ip.dst.is_of_one_host() {
         return Err(DropReason::NoRoute);
     }
-    let config = maps::node_config()?;
-    // As a host does that talks to itself: from the address that it talks to.
-    let is_here = maps::is_local(dial.ip.dst);
-    let source = if is_here { dial.ip.dst } else { config.own_like(&dial.ip.dst) };
-    let origin = if is_here { LOOPBACK } else { config.uplink };
-    if source == Addr::ZERO {
+    if maps::is_local(dial.ip.dst) {
+        // As a host does that talks to itself: from the address that it talks to.
+        (dial.flow.dialled, dial.flow.origin) = (dial.ip.dst, LOOPBACK);
+        return Ok(Step::Pass);
+    }
+    let route = maps::route(dial.ip.dst).ok_or(DropReason::NoRoute)?;
+    if route.flags & route_flag::OVERLAY != 0 {
+        return Err(DropReason::OtherNetwork);
+    }
+    if route.ifindex == 0 || route.source == Addr::ZERO {
         return Err(DropReason::NoRoute);
     }
-    dial.flow.dialled = source;
-    dial.flow.origin = origin;
+    (dial.flow.dialled, dial.flow.origin) = (route.source, route.ifindex);
     Ok(Step::Pass)
 }
 

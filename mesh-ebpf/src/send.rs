@@ -68,6 +68,8 @@ pub(crate) fn outward(packet: &mut TcPacket<'_>, link: &Link) -> Result<Verdict,
     dial.back = Back::Interface(packet.ifindex());
     match masquerade::leave(dial, link, packet.ifindex()) {
         Ok(()) => reply(packet, link, dial).outcome(),
+        // RFC 1122 section 3.2.2: what names many, or nobody that others know, is not answered.
+        Err(reason) if !dial.ip.dst.is_of_one_host() => Err(reason),
         Err(reason) => dial.or_refuse(packet, Err(reason)),
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum Step {
     Outside,
     /// Give it back the address behind the node's: it answers a flow that this node lent a port.
     Return,
+    /// It is an ICMP message that may quote a packet of such a flow.
+    Quoted,
 }
 
 /// An outcome or a step in one register, for functions that the kernel sees as functions. As an enum,
@@ -69,6 +71,7 @@ impl Packed {
     const OUTSIDE: u64 = 8;
     const RETURN: u64 = 9;
     const HOME: u64 = 10;
+    const QUOTED: u64 = 11;
 
     #[inline(always)]
     pub(crate) fn new(outcome: Result<Verdict, DropReason>) -> Self {
@@ -93,6 +96,7 @@ impl Packed {
             Ok(Step::Endpoint) => (Self::ENDPOINT, 0),
             Ok(Step::Outside) => (Self::OUTSIDE, 0),
             Ok(Step::Return) => (Self::RETURN, 0),
+            Ok(Step::Quoted) => (Self::QUOTED, 0),
             Err(reason) => (Self::DROP, reason as u32),
         };
         Self(u64::from(number) << 8 | kind)
@@ -111,6 +115,7 @@ impl Packed {
             Self::ENDPOINT => Ok(Step::Endpoint),
             Self::OUTSIDE => Ok(Step::Outside),
             Self::RETURN => Ok(Step::Return),
+            Self::QUOTED => Ok(Step::Quoted),
             Self::DROP => Err(DropReason::from_number(number).unwrap_or(DropReason::Malformed)),
             _ => Ok(Step::Pass),
         }

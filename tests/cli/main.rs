@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod api;
+#[cfg(test)]
+mod containers;
 mod desired;
 mod docker;
 mod host;

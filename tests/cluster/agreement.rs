@@ -44,6 +44,7 @@ fn desired(nodes: usize, me: usize, tasks: &[Task]) -> Desired {
         service: Some("web".to_owned()),
         draining,
         drain_until: None,
+        ports: Vec::new(),
         weight: 1,
     };
     let mut endpoints: Vec<_> = tasks.iter().map(endpoint).collect();
@@ -64,7 +65,14 @@ fn desired(nodes: usize, me: usize, tasks: &[Task]) -> Desired {
             .filter(|node| *node != me)
             .map(|node| Member { name: name(node), vtep: vtep(node) })
             .collect(),
-        networks: vec![Network { name: "net".to_owned(), vni: VNI, mtu: 1450, gateways: Vec::new(), internal: false }],
+        networks: vec![Network {
+            name: "net".to_owned(),
+            vni: VNI,
+            mtu: 1450,
+            gateways: Vec::new(),
+            subnets: Vec::new(),
+            internal: false,
+        }],
         services: vec![Service {
             name: "web".to_owned(),
             network: "net".to_owned(),
@@ -94,6 +102,19 @@ fn facts(nodes: usize, tasks: &[Task]) -> Facts {
 fn history(nodes: usize, states: &[Vec<Task>]) -> Vec<Tables> {
     let follow = |me| {
         states.iter().fold(Tables::default(), |before, tasks| {
+            render(&desired(nodes, me, tasks), &facts(nodes, tasks), FLOW_SETS, &before).0
+        })
+    };
+    (0..nodes).map(follow).collect()
+}
+
+/// The tables of every node, of which each saw some of the states, and all the last.
+fn histories_of_their_own(nodes: usize, states: &[Vec<Task>], seen: &[bool]) -> Vec<Tables> {
+    let Some((last, earlier)) = states.split_last() else { return Vec::new() };
+    let follow = |me: usize| {
+        let saw = |(at, _): &(usize, &Vec<Task>)| seen[(me * 5 + at) % seen.len()];
+        let saw = earlier.iter().enumerate().filter(saw).map(|(_, state)| state).chain([last]);
+        saw.fold(Tables::default(), |before, tasks| {
             render(&desired(nodes, me, tasks), &facts(nodes, tasks), FLOW_SETS, &before).0
         })
     };
@@ -146,6 +167,48 @@ proptest! {
                 for key in &others {
                     prop_assert_eq!(choice(tables, key, hash), first);
                 }
+            }
+        }
+    }
+
+    /// One restarted, one was cut off, one is new: what each saw before does not matter for new flows.
+    #[test]
+    fn nodes_of_different_histories_choose_the_same_task_for_a_new_flow(
+        (nodes, states) in histories(),
+        seen in proptest::collection::vec(any::<bool>(), 7),
+    ) {
+        let tables = histories_of_their_own(nodes, &states, &seen);
+        let key = ServiceKey::vip(VNI, Addr::v4([10, 0, 9, 250]));
+        let slots = tables[0].services[&key].slots;
+        for of_node in &tables {
+            prop_assert_eq!(of_node.services[&key].slots, slots);
+            for hash in hashes() {
+                prop_assert_eq!(choice(of_node, &key, hash).0, choice(&tables[0], &key, hash).0);
+            }
+        }
+    }
+
+    /// A service that grows, by its own size or because more tasks come, keeps the backend of each flow in
+    /// reach, at every node.
+    #[test]
+    fn no_flow_is_lost_when_a_service_grows(nodes in 1usize..4, few in 1u8..6, more in 6u8..24, named in any::<bool>()) {
+        let tasks = |count: u8| -> Vec<Task> { (1..=count).map(|number| (number, usize::from(number) % nodes, false)).collect() };
+        for me in 0..nodes {
+            let of = |count: u8, slots: u32, before: &Tables| {
+                let mut desired = desired(nodes, me, &tasks(count));
+                desired.services[0].slots = named.then_some(slots);
+                render(&desired, &facts(nodes, &tasks(count)), FLOW_SETS, before).0
+            };
+            let before = of(few, 256, &Tables::default());
+            let after = of(more, 1024, &before);
+            let key = ServiceKey::vip(VNI, Addr::v4([10, 0, 9, 250]));
+            if named {
+                prop_assert_eq!(after.services[&key].slots, 1024);
+            }
+            for hash in hashes() {
+                let old = choice(&before, &key, hash).0;
+                let (current, previous) = choice(&after, &key, hash);
+                prop_assert!(old == current || old == previous, "{:?} is neither {:?} nor {:?}", old, current, previous);
             }
         }
     }

@@ -7,5 +7,6 @@
 
 mod agreement;
 mod members;
+#[cfg(test)]
 mod raft;
 mod trust;

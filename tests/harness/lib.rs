@@ -10,6 +10,7 @@ pub mod clients;
 pub mod image;
 pub mod meshd;
 pub mod netns;
+pub mod nodes;
 pub mod packet;
 pub mod pcap;
 pub mod process;

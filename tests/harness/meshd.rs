@@ -36,6 +36,8 @@ pub struct State {
     pub services: String,
     /// The tasks, all in the network "net".
     pub tasks: Vec<TaskSpec>,
+    /// What the daemons say when it is in force.
+    pub version: u64,
 }
 
 /// A task as desired: 10.0.9.N and fd00:9::N in the network "net".
@@ -51,12 +53,14 @@ pub struct TaskSpec {
     pub service: Option<&'static str>,
     /// Does it only finish what it has begun?
     pub draining: bool,
+    /// Until when, in seconds since 1970.
+    pub drain_until: Option<u64>,
 }
 
 impl TaskSpec {
     /// A task of no service.
     pub fn new(name: &'static str, node: usize, last: u8) -> Self {
-        Self { name, node, last, service: None, draining: false }
+        Self { name, node, last, service: None, draining: false, drain_until: None }
     }
 
     /// Makes it a task of a service.
@@ -83,8 +87,9 @@ impl State {
         let vtep = |host: &Host| if self.underlay_v6 { IpAddr::from(host.ip6) } else { host.ip4.into() };
         let host = &hosts[index];
         let mut text = format!(
-            "[node]\nname = \"{}\"\nuplinks = [\"{}\"]\nvtep = \"{}\"\ningress_vni = {INGRESS_VNI}\n\
+            "version = {}\n[node]\nname = \"{}\"\nuplinks = [\"{}\"]\nvtep = \"{}\"\ningress_vni = {INGRESS_VNI}\n\
              addresses = [\"{}\", \"{}\"]\n\n",
+            self.version,
             host.name,
             host.uplink,
             vtep(host),
@@ -95,7 +100,7 @@ impl State {
             text += &format!("[[nodes]]\nname = \"{}\"\nvtep = \"{}\"\n\n", other.name, vtep(other));
         }
         text += &format!(
-            "[[networks]]\nname = \"net\"\nvni = {VNI}\nmtu = {}\ngateways = [\"10.0.9.254\", \"fd00:9::fe\"]\n\n",
+            "[[networks]]\nname = \"net\"\nvni = {VNI}\nmtu = {}\ngateways = [\"10.0.9.254\", \"fd00:9::fe\"]\nsubnets = [\"10.0.9.0/24\", \"fd00:9::/64\"]\n\n",
             self.mtu()
         );
         text += &self.services;
@@ -113,6 +118,9 @@ impl State {
             }
             if task.draining {
                 text += "draining = true\n";
+            }
+            if let Some(until) = task.drain_until {
+                text += &format!("drain_until = {until}\n");
             }
         }
         text
@@ -166,8 +174,20 @@ impl Meshd {
         let meshd = program("meshd")?;
         let mut argv = vec![meshd.into_os_string(), "--pin-dir".into(), self.pins.clone().into()];
         argv.extend(["datapath".into(), "--desired".into(), self.file.clone().into()]);
+        argv.extend(["--status".into(), self.status_file().into()]);
         argv.extend(self.arguments.iter().map(Into::into));
         self.ns.spawn(argv)
+    }
+
+    fn status_file(&self) -> PathBuf {
+        self.file.with_extension("status")
+    }
+
+    /// What it says is in force.
+    pub fn status(&self) -> Result<Value> {
+        let file = self.status_file();
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("reading the JSON of {}", file.display()))
     }
 
     /// Ends it by SIGKILL.
@@ -353,6 +373,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// Gives every node the file of another state, and does not wait.
+    pub fn write(&mut self, state: State) -> Result<()> {
+        for (index, meshd) in self.meshd.iter().enumerate() {
+            meshd.write(&state.file(&self.bed.nodes, index))?;
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    /// Waits until every node says that it has this version in force.
+    pub fn wait_for_version(&self, version: u64) -> Result<()> {
+        for meshd in &self.meshd {
+            meshd.wait_until("acknowledge the version", |meshd| Ok(meshd.status()?["version"] == version))?;
+        }
+        Ok(())
+    }
+
     /// Does something with all daemons at the same time.
     fn on_each(&mut self, act: impl Fn(usize, &mut Meshd) -> Result<()> + Sync) -> Result<()> {
         std::thread::scope(|scope| {
@@ -427,6 +464,7 @@ pub fn pass_all() -> Result<Ebpf> {
         "PACE",
         "LIVE",
         "LOCALS",
+        "ROUTES",
     ] {
         loader.map_max_entries(map, 1);
     }

@@ -26,6 +26,8 @@ const LOCK_DIR: &str = "/run/mesh-test";
 /// Held while the list of beds changes; no bed has this name.
 const REGISTRY_LOCK: &str = "/run/mesh-test/registry";
 const BPFFS: &str = "/sys/fs/bpf";
+/// Where beds keep the files of their nodes: containers' layers lie there, which a tmpfs may not hold.
+const FILES: &str = "/var/tmp";
 const PREFIX: &str = "mesh-t-";
 /// Time for killed processes to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -67,6 +69,13 @@ impl Lease {
             mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).context("mounting bpffs")?;
         }
         let dir = Path::new(BPFFS).join(self.name(short));
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    /// A new folder for files that goes with the bed, and with whatever is mounted and pinned below it.
+    pub(crate) fn folder(&self, short: &str) -> Result<PathBuf> {
+        let dir = Path::new(FILES).join(self.name(short));
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         Ok(dir)
     }
@@ -126,10 +135,10 @@ fn sweep_locked(_registry: &File) -> Result<Vec<String>> {
     Ok(swept)
 }
 
-/// Every id that a lock file, a namespace or a pin directory carries.
+/// Every id that a lock file, a namespace, a pin directory or a folder carries.
 fn known_ids() -> Result<BTreeSet<String>> {
     let mut ids = BTreeSet::new();
-    for dir in [LOCK_DIR, NETNS_DIR, BPFFS] {
+    for dir in [LOCK_DIR, NETNS_DIR, BPFFS, FILES] {
         ids.extend(names_in(dir)?.iter().filter_map(|name| id_of(name)).map(str::to_owned));
     }
     Ok(ids)
@@ -145,9 +154,23 @@ fn id_of(name: &str) -> Option<&str> {
 
 fn remove_all_of(id: &str) -> Result<()> {
     let namespaces = paths_of(NETNS_DIR, id)?;
-    kill_inside(&namespaces)?;
+    let folders = paths_of(FILES, id)?;
+    // Containers have namespaces of their own, which nodes mount below their folders.
+    let mounts: Vec<_> = folders.iter().map(|folder| mounts_below(folder)).collect::<Result<Vec<_>>>()?.concat();
+    kill_inside(&[&namespaces[..], &mounts].concat())?;
     for dir in paths_of(BPFFS, id)? {
         fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
+    }
+    // The last that was mounted lies on top.
+    for mount in mounts.iter().rev() {
+        match umount2(mount, MntFlags::MNT_DETACH) {
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(error) => return Err(error).with_context(|| format!("unmounting {}", mount.display())),
+        }
+    }
+    for folder in &folders {
+        remove_groups(folder)?;
+        fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
     }
     for namespace in &namespaces {
         remove_namespace(namespace)?;
@@ -169,10 +192,33 @@ fn remove_namespace(path: &Path) -> Result<()> {
     }
 }
 
+/// What is mounted below a folder, in the order of mounting.
+pub(crate) fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("reading the table of mounts")?;
+    // proc_pid_mountinfo(5): the fifth field is the mount point. None of ours has a space.
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    Ok(points.filter(|point| point.starts_with(folder)).collect())
+}
+
+/// Removes the empty control groups of containers whose folders lie below this one.
+fn remove_groups(folder: &Path) -> Result<()> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("reading the table of mounts")?;
+    let hierarchies = table.lines().filter(|line| line.contains(" - cgroup"));
+    let parents: Vec<_> = hierarchies.filter_map(|line| line.split(' ').nth(4)).map(Path::new).collect();
+    for node in names_in(&folder.to_string_lossy())?.iter().map(|name| folder.join(name)).filter(|path| path.is_dir()) {
+        for container in names_in(&node.join("run/oci").to_string_lossy())? {
+            for parent in &parents {
+                // Most are gone; one that is not empty is not ours.
+                let _ = fs::remove_dir(parent.join("mesh").join(&container));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Kills every process whose network namespace is one of these, and waits until none is left.
-fn kill_inside(namespaces: &[PathBuf]) -> Result<()> {
-    let inodes: BTreeSet<u64> =
-        namespaces.iter().filter_map(|path| fs::metadata(path).ok()).map(|of| of.ino()).collect();
+pub(crate) fn kill_inside(namespaces: &[PathBuf]) -> Result<()> {
+    let inodes = inodes(namespaces);
     let deadline = Instant::now() + KILL_LIMIT;
     loop {
         let inside = processes_in(&inodes)?;
@@ -186,6 +232,15 @@ fn kill_inside(namespaces: &[PathBuf]) -> Result<()> {
         }
         std::thread::sleep(POLL);
     }
+}
+
+/// The processes whose network namespace is one of these.
+pub(crate) fn inside(namespaces: &[PathBuf]) -> Result<Vec<i32>> {
+    processes_in(&inodes(namespaces))
+}
+
+fn inodes(namespaces: &[PathBuf]) -> BTreeSet<u64> {
+    namespaces.iter().filter_map(|path| fs::metadata(path).ok()).map(|of| of.ino()).collect()
 }
 
 fn processes_in(inodes: &BTreeSet<u64>) -> Result<Vec<i32>> {

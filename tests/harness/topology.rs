@@ -168,6 +168,11 @@ impl Bed {
         self.lease.pin_dir(name)
     }
 
+    /// A new folder for files that goes with the bed.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        self.lease.folder(name)
+    }
+
     /// All machines.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.nodes.iter().chain(&self.clients)

@@ -5,3 +5,5 @@ mod bed;
 mod names;
 mod path;
 mod runtime;
+#[cfg(test)]
+mod swarm;

@@ -7,7 +7,14 @@ use nix::unistd::Uid;
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Args)]
-pub(crate) struct Demo {}
+pub(crate) struct Demo {
+    /// The packet path alone, without a swarm.
+    #[arg(long, conflicts_with = "keep")]
+    path: bool,
+    /// Leave the swarm to play with, until Enter is pressed.
+    #[arg(long)]
+    keep: bool,
+}
 
 impl Demo {
     pub(crate) fn run(self) -> Result<()> {
@@ -21,6 +28,9 @@ impl Demo {
         command::run(&mut build)?;
         let _bpffs = bpffs::ensure()?;
         let programs = workspace::target().join("debug");
-        command::run(command::program(programs.join("demo")).env("MESH_BIN_DIR", &programs))
+        let mut demo = command::program(programs.join("demo"));
+        demo.env("MESH_BIN_DIR", &programs);
+        demo.args(self.path.then_some("path").or_else(|| self.keep.then_some("keep")));
+        command::run(&mut demo)
     }
 }

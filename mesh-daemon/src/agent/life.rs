@@ -10,16 +10,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Clock;
 use super::container::container;
 use super::outbox::Outbox;
+use super::own;
+use super::ports::{self, Taken};
 use super::template::Facts;
 use super::wire::{Cable, Wires, host_name};
 use crate::model::assignment::{Announcement, Assigned};
+use crate::model::cidr::Cidr;
 use crate::model::id::TaskId;
+use crate::model::service::Port;
 use crate::model::state::TaskState;
 use crate::model::task::{ContainerStatus, TaskStatus};
 use crate::runtime::{ContainerId, Exit, Health, NetworkOrder, Runtime, State, netns};
-use crate::store::Clock;
 
 /// A task that is to stop waits so long for the managers to say that it is drained, should they be away.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(4);
@@ -47,8 +51,13 @@ pub(super) struct Shared {
     /// Links that are there, by task: what the packet path is made from.
     pub(super) links: watch::Sender<std::collections::BTreeMap<TaskId, Linked>>,
     /// Cables of a task, as the picture has them now.
-    pub(super) cables: Box<dyn Fn(&Assigned) -> Result<Vec<Cable>, String> + Send + Sync>,
+    pub(super) cables: Cables,
+    /// Addresses of tasks that are in none of the cluster's networks.
+    pub(super) own: Arc<own::Addresses>,
 }
+
+/// Says which links a task needs; one with addresses in the node's own network, one there.
+pub(super) type Cables = Box<dyn Fn(&Assigned, &[Cidr]) -> Result<Vec<Cable>, String> + Send + Sync>;
 
 /// A task's links, and where its names are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +66,10 @@ pub(super) struct Linked {
     pub(super) names: Vec<String>,
     /// Its network namespace.
     pub(super) netns: PathBuf,
+    /// Its addresses in the node's own network, if it is in that.
+    pub(super) own: Vec<Cidr>,
+    /// Ports of the node that lead to it alone.
+    pub(super) ports: Vec<Port>,
 }
 
 /// One task.
@@ -67,6 +80,8 @@ pub(super) struct Life {
     cables: usize,
     container: Option<ContainerId>,
     pid: u32,
+    /// Ports of the node that lead to it alone.
+    ports: Vec<Port>,
 }
 
 /// How a stretch of a task's life ended.
@@ -79,7 +94,7 @@ enum End {
 
 impl Life {
     pub(super) fn new(shared: Arc<Shared>, id: TaskId, orders: watch::Receiver<Order>) -> Self {
-        Self { shared, id, orders, cables: 0, container: None, pid: 0 }
+        Self { shared, id, orders, cables: 0, container: None, pid: 0, ports: Vec::new() }
     }
 
     /// Lives. `found` is the container that is there already.
@@ -93,6 +108,8 @@ impl Life {
         };
         if let End::State(state, text, code) = end {
             self.unplug().await;
+            // The container stays for those who ask what it said; its network is of no use to anyone.
+            self.remove_namespace();
             self.report_end(state, &text, code);
             self.until_gone().await;
         }
@@ -144,7 +161,7 @@ impl Life {
             if enough(desired) {
                 return Ok(());
             }
-            self.orders.changed().await.map_err(|_| End::Gone)?;
+            self.other_orders().await;
         }
     }
 
@@ -164,7 +181,8 @@ impl Life {
             NetworkOrder::BeforeStart => Some(self.namespace(assigned).map_err(rejected)?),
             NetworkOrder::AfterStart => None,
         };
-        let container = container(assigned, &facts, space).map_err(|unfit| rejected(unfit.to_string()))?;
+        let own = self.own(assigned).map_err(rejected)?;
+        let container = container(assigned, &facts, &own, space).map_err(|unfit| rejected(unfit.to_string()))?;
         let prepared = tokio::select! {
             prepared = shared.runtime.prepare(&container) => prepared,
             end = self.until_unwanted() => return Err(end),
@@ -206,10 +224,20 @@ impl Life {
         Ok(())
     }
 
+    /// The task's addresses in the node's own network, if it is in no other.
+    fn own(&self, assigned: &Assigned) -> Result<Vec<Cidr>, String> {
+        if !assigned.task.networks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let given = self.shared.own.give(&host_name(self.id, 0));
+        if given.is_empty() { Err("the node's own network has no address left".to_owned()) } else { Ok(given) }
+    }
+
     /// Makes the task's links, and tells the packet path.
     async fn plug(&mut self, assigned: &Assigned, space: Option<PathBuf>) -> Result<(), End> {
         let failed = |text: String| End::State(TaskState::Failed, text, 0);
-        let cables = (self.shared.cables)(assigned).map_err(failed)?;
+        let own = self.own(assigned).map_err(failed)?;
+        let cables = (self.shared.cables)(assigned, &own).map_err(failed)?;
         self.cables = cables.len();
         let space = match space {
             Some(space) => space,
@@ -217,16 +245,29 @@ impl Life {
             None => PathBuf::from(format!("/proc/{}/ns/net", self.pid)),
         };
         let names = self.shared.wires.connect(self.id, &space, &cables).await.map_err(|error| failed(chain(&error)))?;
-        let linked = Linked { names, netns: space };
+        self.ports = self.take_ports(assigned).map_err(failed)?;
+        let linked = Linked { names, netns: space, own, ports: self.ports.clone() };
         self.shared.links.send_modify(|links| drop(links.insert(self.id, linked)));
         Ok(())
     }
 
+    /// The ports of the node that lead to the task alone; of other tasks, or of processes, they cannot be.
+    fn take_ports(&self, assigned: &Assigned) -> Result<Vec<Port>, String> {
+        if ports::wanted(&assigned.task).next().is_none() {
+            return Ok(Vec::new());
+        }
+        let links = self.shared.links.borrow();
+        let others = links.iter().filter(|(task, _)| **task != self.id).flat_map(|(_, linked)| &linked.ports);
+        ports::take(&assigned.task, &Taken::now(others))
+    }
+
     async fn unplug(&mut self) {
         self.shared.links.send_if_modified(|links| links.remove(&self.id).is_some());
+        self.ports.clear();
         if let Err(error) = self.shared.wires.disconnect(self.id, self.cables).await {
             tracing::warn!(task = %self.id, link = host_name(self.id, 0), error = chain(&error), "links stay behind");
         }
+        self.shared.own.take_back(&host_name(self.id, 0));
     }
 
     async fn until_healthy(&mut self) -> Result<(), End> {
@@ -286,7 +327,7 @@ impl Life {
                 Order::Be(assigned) if !assigned.drained => {}
                 Order::Be(_) | Order::Gone => return,
             }
-            if !matches!(tokio::time::timeout_at(deadline, self.orders.changed()).await, Ok(Ok(()))) {
+            if tokio::time::timeout_at(deadline, self.other_orders()).await.is_err() {
                 return;
             }
         }
@@ -344,7 +385,7 @@ impl Life {
             message: message.to_owned(),
             err: err.to_owned(),
             container,
-            ports: Vec::new(),
+            ports: if state == TaskState::Running { self.ports.clone() } else { Vec::new() },
             applied_by: None,
         };
         tracing::debug!(task = %self.id, %state, err, "task");
@@ -356,27 +397,33 @@ impl Life {
             if matches!(&*self.orders.borrow_and_update(), Order::Gone) {
                 return;
             }
-            if self.orders.changed().await.is_err() {
-                return;
-            }
+            self.other_orders().await;
         }
     }
 
     /// Removes the container and the namespace, as often as it takes.
     async fn clean(&mut self) {
         self.unplug().await;
-        // A daemon that stops leaves containers to the next one.
-        if self.orders.has_changed().is_err() && !matches!(&*self.orders.borrow(), Order::Gone) {
-            return;
-        }
         if let Some(container) = self.container.clone() {
             while let Err(error) = self.shared.runtime.remove(&container).await {
                 tracing::warn!(task = %self.id, error = chain(&error), "the container is not removed yet");
                 tokio::time::sleep(CLEAN_RETRY).await;
             }
         }
+        self.remove_namespace();
+    }
+
+    fn remove_namespace(&self) {
         if let Err(error) = netns::remove(&self.path()) {
             tracing::warn!(task = %self.id, error = chain(&error), "the network namespace stays behind");
+        }
+    }
+
+    /// Waits for other orders. Where nobody can give any, the daemon stops: the container is left to the next
+    /// one as it is, and this future is dropped.
+    async fn other_orders(&mut self) {
+        if self.orders.changed().await.is_err() {
+            std::future::pending().await
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a worker does: runs the tasks it is told, gives them links and names, and says what became of them.
 //!
 //! [`Agent::run`] keeps a session with the managers (`session`), holds what they say (the
-//! [`Picture`](crate::model::assignment::Picture), on disk too), has a life for each task (`worker`,
+//! [`Picture`], on disk too), has a life for each task (`worker`,
 //! `life`) and keeps the packet path as the picture says (`desired`). Without managers all of it goes on;
 //! after a restart containers and packet path are taken over as they are.
 
@@ -11,8 +11,10 @@ mod gro;
 mod life;
 mod names;
 mod outbox;
+mod own;
 mod packets;
 mod picture;
+mod ports;
 mod session;
 mod template;
 #[cfg(test)]
@@ -29,9 +31,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::desired::{Facts, Rumours, desired};
-use self::life::{Shared, chain};
+use self::life::{Cables, Shared, chain};
 use self::names::Names;
 use self::outbox::Outbox;
 use self::session::{Session, Told};
@@ -42,16 +45,23 @@ use crate::cluster::rpc::Link;
 use crate::model::assignment::{Announcement, OwnNode, Picture};
 use crate::model::id::{NodeId, TaskId};
 use crate::runtime::{Runtime, RuntimeError};
-use crate::store::Clock;
 
 pub use self::packets::{PacketPath, PacketPathConfig};
 pub use self::picture::{PictureError, load as picture_at};
 pub use self::session::{Managers, Way};
+pub use self::wire::{WireError, remove_links};
 
 /// So many things that the session says wait to be taken in.
 const TOLD_QUEUE: usize = 256;
+/// How often images are looked through for those that can go.
+const COLLECT: Duration = Duration::from_mins(10);
 /// Changes that follow each other so closely are put in force together.
 const SETTLE: Duration = Duration::from_millis(10);
+/// After a restart, tasks that run already are waited for so long before the packet path is changed.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
 /// Where a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,15 +168,18 @@ impl Agent {
         let facts = facts(&parts.place);
         let current = Arc::new(Mutex::new(picture.clone()));
         let links = watch::Sender::new(std::collections::BTreeMap::new());
+        let wires = Wires::open().map_err(wire)?;
+        let own = Arc::new(own::Addresses::of(wires.aliases().await.map_err(wire)?));
         let shared = Arc::new(Shared {
             runtime: Arc::clone(&parts.runtime),
-            wires: Wires::open().map_err(|error| AgentError::Wire(Box::new(error)))?,
+            wires,
             outbox: outbox.clone(),
             clock: Arc::clone(&parts.clock),
             announcement: parts.announcement.clone(),
             namespaces: parts.namespaces.clone(),
             links: links.clone(),
-            cables: cables(Arc::clone(&current), facts.clone()),
+            cables: cables(Arc::clone(&current), facts.clone(), Arc::clone(&own)),
+            own,
         });
         let mut worker = Worker::new(shared).await?;
         let (packets, applied) = PacketPath::new(parts.packets.clone());
@@ -184,20 +197,23 @@ impl Agent {
         let mut parts_running = JoinSet::new();
         parts_running.spawn(session.run());
         parts_running.spawn(packets.run(wants));
+        parts_running.spawn(collect_images(Arc::clone(&parts.runtime)));
         let mut running = Running { picture, coming: None, fresh: false, version: 0, shared: current };
+        // Without the links of tasks that run already the packet path would be worse than it is.
+        let mut unlinked = worker.running_before(&running.picture.tasks);
+        let patience = Instant::now() + TAKE_OVER;
         worker.follow(&running.picture.tasks, false);
         let mut links = links.subscribe();
         let mut names = Names::new();
         let (mut members, mut gone) = (parts.gossip.members(), parts.gossip.gone());
         loop {
             let rumours = rumours(&members.borrow_and_update(), &gone.borrow_and_update());
-            names.follow(&running.picture, &rumours, &links.borrow().clone());
-            let now = desired(&running.picture, &facts, &links.borrow_and_update(), &rumours, running.version);
-            wanted.send_if_modified(|wanted: &mut Option<crate::datapath::Desired>| {
-                let changed = wanted.as_ref() != Some(&now);
-                *wanted = Some(now);
-                changed
-            });
+            let linked = links.borrow_and_update().clone();
+            names.follow(&running.picture, &rumours, &linked);
+            unlinked.retain(|task| !linked.contains_key(task) && running.picture.tasks.contains_key(task));
+            if unlinked.is_empty() {
+                want(&wanted, desired(&running.picture, &facts, &linked, &rumours, running.version));
+            }
             tokio::select! {
                 told = telling.recv() => {
                     let Some(told) = told else { return Ok(()) };
@@ -212,9 +228,32 @@ impl Agent {
                 Ok(()) = members.changed() => {}
                 Ok(()) = gone.changed() => {}
                 () = worker.reap() => {}
+                () = tokio::time::sleep_until(patience), if !unlinked.is_empty() => unlinked.clear(),
             }
         }
     }
+}
+
+/// Removes images that no container uses, as far as the runtime's limit wants it, for ever.
+async fn collect_images(runtime: Arc<dyn Runtime>) {
+    loop {
+        tokio::time::sleep(COLLECT).await;
+        match runtime.collect_images().await {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(images = removed.join(", "), "removed, to keep within the limit"),
+            Err(error) => tracing::warn!(error = chain(&error), "images were not looked through"),
+        }
+    }
+}
+
+/// Asks for a state of the packet path, if it is another.
+fn want(wanted: &watch::Sender<Option<crate::datapath::Desired>>, now: crate::datapath::Desired) {
+    let now = Some(now);
+    wanted.send_if_modified(|wanted| {
+        let is_other = *wanted != now;
+        *wanted = now;
+        is_other
+    });
 }
 
 impl Running {
@@ -259,10 +298,17 @@ fn facts(place: &Place) -> Facts {
     Facts { node, uplinks, vtep, mtu, addresses, port }
 }
 
-type Cables = Box<dyn Fn(&crate::model::assignment::Assigned) -> Result<Vec<wire::Cable>, String> + Send + Sync>;
+fn wire(error: WireError) -> AgentError {
+    AgentError::Wire(Box::new(error))
+}
 
-fn cables(picture: Arc<Mutex<Picture>>, facts: Facts) -> Cables {
-    Box::new(move |assigned| {
+fn cables(picture: Arc<Mutex<Picture>>, facts: Facts, own: Arc<own::Addresses>) -> Cables {
+    Box::new(move |assigned, addresses| {
+        if !addresses.is_empty() {
+            let (task, mtu) = (assigned.task.id, facts.mtu);
+            let alias = own.alias(&wire::host_name(task, 0));
+            return Ok(vec![own::cable(desired::mac(task, 0), addresses.to_vec(), alias, mtu)]);
+        }
         let picture = picture.lock().unwrap_or_else(PoisonError::into_inner);
         desired::cables(assigned, &picture, &facts)
     })

@@ -60,8 +60,8 @@ impl PacketPath {
                 match done {
                     Ok(()) => {
                         said.clear();
-                        self.applied
-                            .send_if_modified(|version| std::mem::replace(version, desired.version) != desired.version);
+                        // Also if it is the same: a new session has not heard it.
+                        self.applied.send_replace(desired.version);
                     }
                     Err(error) => {
                         // Said once per distinct error, not twice a second.

@@ -121,14 +121,14 @@ impl Session {
         let mut heartbeat = tokio::time::interval(Duration::from_secs(1));
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // What was sent before may be lost.
-        let mut reported = 0;
+        let (mut reported, mut said) = (0, 0);
         self.report(&up, &mut reported).await;
         loop {
             tokio::select! {
-                said = down.next() => match said {
+                next = down.next() => match next {
                     None => return Ok(()),
-                    Some(said) => {
-                        self.hear(said?, &link, &mut heartbeat).await?;
+                    Some(next) => {
+                        self.hear(next?, &link, &mut heartbeat).await?;
                         // What did not fit into the report before.
                         self.report(&up, &mut reported).await;
                     }
@@ -137,7 +137,11 @@ impl Session {
                 () = self.outbox.news() => self.report(&up, &mut reported).await,
                 changed = self.applied.changed() => if changed.is_ok() {
                     let version = *self.applied.borrow_and_update();
-                    send(&up, Upward::Applied(version)).await;
+                    // Versions are counted anew by another leader: one that is ahead is of the one before.
+                    if version > said && version <= self.version {
+                        said = version;
+                        send(&up, Upward::Applied(version)).await;
+                    }
                 },
                 changed = self.announcement.changed() => if changed.is_ok() {
                     let description = json(&*self.announcement.borrow_and_update());
@@ -161,10 +165,6 @@ impl Session {
                 *heartbeat = tokio::time::interval(Duration::from_millis(heartbeat_ms.max(100).into()));
                 Told::Connected(true)
             }
-            Downward::HeartbeatMs(ms) => {
-                *heartbeat = tokio::time::interval(Duration::from_millis(ms.max(100).into()));
-                return Ok(());
-            }
             Downward::Assignments { version, since, body } => {
                 let batch: Batch = serde_json::from_slice(&body).map_err(|error| {
                     Refusal::new(crate::cluster::rpc::Code::Internal, format!("assignments: {error}"))
@@ -185,7 +185,6 @@ impl Session {
                 self.outbox.taken(number);
                 return Ok(());
             }
-            Downward::Members(_) => return Ok(()), // they are in the picture
             Downward::NetworkKeys(body) => Told::Keys(body),
             Downward::Node(body) => Told::Own(body),
             Downward::Renew { roots, now } => Told::Renew(roots, now),

@@ -9,49 +9,61 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::task::JoinSet;
 
 use super::gro;
 use crate::model::cidr::Cidr;
-use crate::model::id::{NetworkId, TaskId};
+use crate::model::id::TaskId;
 use crate::runtime::{RuntimeError, netns};
 
 /// A link to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cable {
-    pub(super) network: NetworkId,
     /// Link-layer address of the task's end.
     pub(super) mac: [u8; 6],
     pub(super) addresses: Vec<Cidr>,
     /// Routers to everywhere else, one a family; of the first link that has some they count.
     pub(super) gateways: Vec<IpAddr>,
     pub(super) mtu: u32,
+    /// What the node's end says of itself.
+    pub(super) alias: Option<String>,
 }
 
 /// Why a link was not made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WireError {
+pub enum WireError {
+    /// The kernel cannot be asked.
     #[error("open a netlink socket")]
     Socket(#[source] std::io::Error),
+    /// The kernel refused.
     #[error("{what}")]
     Netlink {
+        /// What was asked.
         what: String,
+        /// Its answer.
         #[source]
         source: rtnetlink::Error,
     },
+    /// The task's namespace.
     #[error(transparent)]
     Namespace(#[from] RuntimeError),
+    /// The task's namespace cannot be opened.
     #[error("open {}", path.display())]
     Open {
+        /// Where it is pinned.
         path: PathBuf,
+        /// Why not.
         #[source]
         source: std::io::Error,
     },
+    /// A link that would drop what is delivered into it.
     #[error("switch on receive offload of {link}")]
     Gro {
+        /// Which.
         link: String,
+        /// Why not.
         #[source]
         source: std::io::Error,
     },
@@ -74,6 +86,25 @@ impl Wires {
     pub(super) fn open() -> Result<Self, WireError> {
         let (handle, driver) = connect()?;
         Ok(Self { handle, _driver: driver })
+    }
+
+    /// The links of this node that say something of themselves, with what they say.
+    pub(super) async fn aliases(&self) -> Result<Vec<(String, String)>, WireError> {
+        use futures_util::TryStreamExt as _;
+        let links: Result<Vec<_>, _> = self.handle.link().get().execute().try_collect().await;
+        let links = links.map_err(|source| WireError::Netlink { what: "list the links".to_owned(), source })?;
+        let said = links.iter().filter_map(|link| {
+            let (mut name, mut alias) = (None, None);
+            for attribute in &link.attributes {
+                match attribute {
+                    LinkAttribute::IfName(text) => name = Some(text.clone()),
+                    LinkAttribute::IfAlias(text) => alias = Some(text.clone()),
+                    _ => {}
+                }
+            }
+            Some((name?, alias?))
+        });
+        Ok(said.collect())
     }
 
     /// Makes the links of a task, or finds them made. Returns the names of the node's ends.
@@ -128,7 +159,9 @@ impl Wires {
         let own = task_name(number);
         let end = LinkUnspec::new_with_index(at).name(&own).address(cable.mac.to_vec()).mtu(cable.mtu).up().build();
         set(inside, end, "bring up the task's end").await?;
-        set(&self.handle, LinkUnspec::new_with_name(name).up().build(), "bring up the node's end").await?;
+        let mut end = LinkUnspec::new_with_name(name).up().build();
+        end.attributes.extend(cable.alias.clone().map(LinkAttribute::IfAlias));
+        set(&self.handle, end, "bring up the node's end").await?;
         for cidr in &cable.addresses {
             let mut add = inside.address().add(at, cidr.address, cidr.prefix);
             // Nobody else has it: the cluster gives each address once. RFC 4862 would have it wait a second.
@@ -146,11 +179,35 @@ impl Wires {
         Ok(())
     }
 
+    /// Removes whatever links a task has.
+    async fn disconnect_all(&self, task: TaskId) -> Result<(), WireError> {
+        let mut number = 0;
+        while index(&self.handle, &host_name(task, number)).await?.is_some() {
+            self.remove(&host_name(task, number)).await?;
+            number += 1;
+        }
+        Ok(())
+    }
+
     async fn remove(&self, name: &str) -> Result<(), WireError> {
         let Some(at) = index(&self.handle, name).await? else { return Ok(()) };
         let gone = self.handle.link().del(at).execute().await;
         gone.map_err(|source| WireError::Netlink { what: format!("remove link {name}"), source })
     }
+}
+
+/// Removes the links of these tasks, when no agent runs: the kernel would take its time after their
+/// namespaces are gone.
+///
+/// # Errors
+///
+/// If a link stays.
+pub async fn remove_links(tasks: &[TaskId]) -> Result<(), WireError> {
+    let wires = Wires::open()?;
+    for task in tasks {
+        wires.disconnect_all(*task).await?;
+    }
+    Ok(())
 }
 
 /// The name of a link's end in the task.

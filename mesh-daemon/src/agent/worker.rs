@@ -1,6 +1,6 @@
 //! The tasks of this node: begins a life for each that is told of, and gives each its orders.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -26,6 +26,12 @@ impl Worker {
         let found = shared.runtime.list().await?;
         let found = found.into_iter().filter_map(|status| Some((status.task?, (status.id, status.state)))).collect();
         Ok(Self { shared, lives: BTreeMap::new(), running: JoinSet::new(), found })
+    }
+
+    /// Tasks whose containers run from before: their links are there, and will be found.
+    pub(super) fn running_before(&self, tasks: &BTreeMap<TaskId, Assigned>) -> BTreeSet<TaskId> {
+        let running = self.found.iter().filter(|(_, (_, state))| matches!(state, State::Running { .. }));
+        running.map(|(task, _)| *task).filter(|task| tasks.contains_key(task)).collect()
     }
 
     /// Follows what the node is told. `complete` says that this is all: containers without a task go.

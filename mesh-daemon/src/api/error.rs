@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::version::Version;
 use super::wire::ErrorBody;
+use crate::runtime::RuntimeError;
+use crate::runtime::images::ImageError;
 use crate::store::{self, Kind, ProposeError, Rejection};
 
 /// Why a request was refused. Texts and statuses are those of Docker, since scripts match on them.
@@ -186,6 +188,54 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let body = ErrorBody { message: self.to_string(), ..ErrorBody::default() };
         (self.status(), Json(body)).into_response()
+    }
+}
+
+/// What a runtime refuses, with its reasons, in a status that clients know.
+pub(super) fn refusal(error: &RuntimeError) -> Error {
+    let status = match error {
+        RuntimeError::Unknown { id } => return Error::NoContainer(id.to_string()),
+        RuntimeError::State { .. } => StatusCode::CONFLICT,
+        RuntimeError::Spec { .. } => StatusCode::BAD_REQUEST,
+        RuntimeError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
+        RuntimeError::Image(error) => status_of_image(error),
+        RuntimeError::File { .. }
+        | RuntimeError::Program { .. }
+        | RuntimeError::Refused { .. }
+        | RuntimeError::Timeout { .. }
+        | RuntimeError::Json { .. }
+        | RuntimeError::Engine { .. }
+        | RuntimeError::Thread => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        message.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    Error::Refused { status, message }
+}
+
+fn status_of_image(error: &ImageError) -> StatusCode {
+    match error {
+        ImageError::Unknown { .. } | ImageError::NotFound { .. } => StatusCode::NOT_FOUND,
+        ImageError::InUse { .. } | ImageError::Busy { .. } => StatusCode::CONFLICT,
+        ImageError::Unauthorised { .. } => StatusCode::FORBIDDEN,
+        ImageError::Reference { .. }
+        | ImageError::NotADigest { .. }
+        | ImageError::Mismatch { .. }
+        | ImageError::Length { .. }
+        | ImageError::Malformed { .. }
+        | ImageError::Limit { .. }
+        | ImageError::Unsupported { .. }
+        | ImageError::Platform { .. }
+        | ImageError::NotAnImage { .. }
+        | ImageError::Entry { .. } => StatusCode::BAD_REQUEST,
+        ImageError::Full { .. }
+        | ImageError::File { .. }
+        | ImageError::Unpack { .. }
+        | ImageError::Registry { .. }
+        | ImageError::Thread => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -158,7 +158,7 @@ fn dress(line: &LogLine, context: &str, timestamps: bool) -> Result<(Output, Byt
 }
 
 /// Times of log lines always have nine digits after the point.
-fn nine_digits(at: Timestamp) -> String {
+pub(super) fn nine_digits(at: Timestamp) -> String {
     format!("{at:.9}")
 }
 

@@ -22,6 +22,7 @@ mod engine;
 mod error;
 mod events;
 mod filters;
+mod images;
 mod logs;
 mod lookup;
 mod networks;
@@ -39,7 +40,6 @@ mod version;
 #[expect(missing_docs, reason = "the members are Docker's, and the Engine API's reference describes them")]
 pub mod wire;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,6 +51,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use error::refusal;
 pub use error::{Code, Error};
 pub use server::{ServeError, listen, serve};
 pub use stream::Output;
@@ -60,6 +61,7 @@ use crate::model::cidr::Cidr;
 use crate::model::cluster::ClusterSpec;
 use crate::model::id::{NodeId, TaskId};
 use crate::model::node::Availability;
+use crate::runtime::Runtime;
 use crate::store::{Store, Tx, View};
 
 /// Something that takes time and may be refused.
@@ -101,6 +103,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// What a registry says of an image; None if that is not known in a moment. `auth` is the client's
     /// `X-Registry-Auth`. The CLI waits for it before each create, so this must answer fast.
     fn image(&self, reference: String, auth: Option<String>) -> Doing<'_, Option<wire::Distribution>>;
+
+    /// Runs the containers of this node.
+    fn containers(&self) -> Arc<dyn Runtime>;
 
     /// The socket of the Docker Engine that runs this node's tasks, if one does: containers, images and
     /// volumes are asked for there.
@@ -195,14 +200,6 @@ pub struct RuntimeFacts {
     pub cgroup_version: String,
     /// Where output goes unless a service says otherwise.
     pub log_driver: String,
-    /// Containers that run.
-    pub running: u64,
-    /// Containers that do not.
-    pub stopped: u64,
-    /// Images.
-    pub images: u64,
-    /// Addresses of this node at which published ports answer.
-    pub addresses: Vec<IpAddr>,
 }
 
 /// Which of a task's output is wanted.
@@ -243,6 +240,7 @@ pub struct Api {
 struct Shared {
     cluster: Arc<dyn Cluster>,
     events: events::Journal,
+    execs: containers::Execs,
     /// What goes on after an answer: attached streams, connections to the engine.
     tasks: TaskTracker,
 }
@@ -251,7 +249,12 @@ impl Api {
     /// The API of a node.
     #[must_use]
     pub fn new(cluster: Arc<dyn Cluster>) -> Arc<Self> {
-        let shared = Arc::new(Shared { cluster, events: events::Journal::default(), tasks: TaskTracker::new() });
+        let shared = Arc::new(Shared {
+            cluster,
+            events: events::Journal::default(),
+            execs: containers::Execs::default(),
+            tasks: TaskTracker::new(),
+        });
         Arc::new(Self { router: router::routes(Arc::clone(&shared)), shared })
     }
 
@@ -273,6 +276,11 @@ impl Api {
 }
 
 impl Shared {
+    /// What runs containers here.
+    fn runtime(&self) -> Arc<dyn Runtime> {
+        self.cluster.containers()
+    }
+
     /// The store, or why this node cannot be asked about the swarm.
     fn store(&self) -> Result<Store, Error> {
         if let Some(store) = self.cluster.stores().borrow().clone() {

@@ -7,13 +7,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Request, Response, Uri};
 use axum::response::IntoResponse as _;
-use axum::routing::{any, get, post};
+use axum::routing::{delete, get, post};
 use tower::ServiceExt as _;
 
 use super::error::Error;
 use super::version::{self, Version};
 use super::{
-    Api, Shared, Standing, containers, engine, events, logs, networks, nodes, payloads, services, swarm, system, tasks,
+    Api, Shared, Standing, containers, engine, events, images, logs, networks, nodes, payloads, services, swarm,
+    system, tasks,
 };
 
 tokio::task_local! {
@@ -79,12 +80,26 @@ fn of_the_node() -> Router<Arc<Shared>> {
         .route("/events", get(events::stream))
         .route("/system/df", get(system::disk_usage))
         .route("/distribution/{*rest}", get(system::distribution))
-        .route("/containers/json", get(containers::no_list))
-        .route("/containers/{id}", any(containers::no_container))
-        .route("/containers/{id}/{act}", any(containers::no_container))
+        .route("/containers/json", get(containers::list))
+        .route("/containers/create", post(containers::no_create))
+        .route("/containers/{id}", delete(containers::remove))
+        .route("/containers/{id}/json", get(containers::inspect))
+        .route("/containers/{id}/logs", get(containers::logs))
+        .route("/containers/{id}/stop", post(containers::stop))
+        .route("/containers/{id}/kill", post(containers::kill))
+        .route("/containers/{id}/wait", post(containers::wait))
+        .route("/containers/{id}/top", get(containers::top))
+        .route("/containers/{id}/stats", get(containers::stats))
+        .route("/containers/{id}/exec", post(containers::create_exec))
+        .route("/containers/{id}/{act}", post(containers::no_act))
+        .route("/exec/{id}/start", post(containers::start_exec))
+        .route("/exec/{id}/resize", post(containers::resize_exec))
+        .route("/exec/{id}/json", get(containers::inspect_exec))
+        .route("/images/json", get(images::list))
+        .route("/images/load", post(images::load))
+        .route("/images/create", post(images::pull))
+        .route("/images/{*rest}", get(images::inspect).delete(images::remove).post(images::act))
         // `docker inspect NAME` asks for each kind of thing; these there are none of without an engine.
-        .route("/images/json", get(containers::no_list))
-        .route("/images/{*rest}", get(containers::no_image))
         .route("/volumes", get(containers::no_volumes))
         .route("/volumes/{name}", get(containers::no_volume))
         .route("/plugins", get(containers::no_list))

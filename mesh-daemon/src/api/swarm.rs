@@ -189,6 +189,9 @@ pub(super) async fn update(State(api): Api, params: Params, body: Body) -> Resul
         if manager {
             tokens.manager = with_new_secret(&tokens.manager, chance[1]);
         }
+        if spec.ca.force_rotate != cluster.spec.ca.force_rotate || !spec.ca.signing_ca_cert.is_empty() {
+            return Err(Error::bad("the root certificate cannot be rotated in a running swarm by this version"));
+        }
         let (before, after) = (&cluster.spec.encryption, &spec.encryption);
         if !after.auto_lock_managers {
             cluster.unlock_key = Payload::default();

@@ -62,7 +62,7 @@ impl Host {
 }
 
 /// As Go names processors.
-fn go_arch() -> &'static str {
+pub(super) fn go_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -113,19 +113,30 @@ pub(super) async fn version(State(api): Api) -> Json<wire::VersionAnswer> {
     })
 }
 
+/// Containers that run, others, and images. A runtime that does not answer has none to show.
+async fn counted(api: &Shared) -> (u64, u64, u64) {
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let said = |error: &crate::runtime::RuntimeError| tracing::warn!(%error, "the runtime does not answer");
+    let all = api.runtime().list().await.inspect_err(said).unwrap_or_default();
+    let images = api.runtime().images().await.inspect_err(said).unwrap_or_default();
+    let running = all.iter().filter(|one| matches!(one.state, crate::runtime::State::Running { .. })).count();
+    (count(running), count(all.len() - running), count(images.len()))
+}
+
 pub(super) async fn info(State(api): Api) -> Json<wire::SystemInfo> {
     let host = Host::read();
     let runtime = api.cluster.runtime();
+    let (running, stopped, images) = counted(&api).await;
     let swarm = swarm_info(&api);
     let warnings = (!swarm.warnings.is_empty()).then(|| swarm.warnings.clone());
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let path = wire::RuntimePath { path: runtime.name.clone(), ..wire::RuntimePath::default() };
     Json(wire::SystemInfo {
         id: host.id,
-        containers: runtime.running + runtime.stopped,
-        containers_running: runtime.running,
-        containers_stopped: runtime.stopped,
-        images: runtime.images,
+        containers: running + stopped,
+        containers_running: running,
+        containers_stopped: stopped,
+        images,
         driver: runtime.storage_driver,
         plugins: wire::PluginNames {
             volume: words(&["local"]),

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
-use mesh_daemon::agent::PacketPathConfig;
 use mesh_daemon::cli;
 use mesh_daemon::datapath::attach::TcMode;
 use mesh_daemon::datapath::{Pins, pins, reconcile, standalone};
@@ -103,7 +102,7 @@ async fn run(args: Args) -> Result<()> {
             let config = node::Config {
                 socket: socket.unwrap_or_else(|| run.join("docker.sock")),
                 runtime: node::RuntimeChoice { program: oci_runtime, state: Some(run.join("oci")) },
-                packets: PacketPathConfig { pins, tc, clock: seconds },
+                packets: node::PacketPathConfig { pins, tc, clock: seconds },
                 root,
                 run,
                 clock: wall,

@@ -2,11 +2,14 @@
 //! names.
 
 use std::fmt;
+use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Body as _, Bytes, Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -36,6 +39,32 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// What goes with a request.
+type Content = UnsyncBoxBody<Bytes, std::io::Error>;
+
+fn whole(bytes: Bytes) -> Content {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A file is sent in pieces of this size.
+const PIECE: usize = 64 << 10;
+
+/// A reader's bytes, as it gives them.
+fn pieces(from: impl Read + Send + 'static) -> Content {
+    let next = |mut from: Box<dyn Read + Send>| async move {
+        let mut piece = vec![0; PIECE];
+        let read = from.read(&mut piece).map(|length| {
+            piece.truncate(length);
+            Bytes::from(piece)
+        });
+        match read {
+            Ok(piece) if piece.is_empty() => None,
+            read => Some((read.map(Frame::data), from)),
+        }
+    };
+    StreamBody::new(stream::unfold(Box::new(from) as Box<dyn Read + Send>, next)).boxed_unsync()
+}
 
 enum Address {
     Unix(PathBuf),
@@ -96,6 +125,11 @@ impl Client {
         self.exchange(Method::POST, path, body.into(), &[]).map(drop)
     }
 
+    /// Asks for something that takes no body; the bytes of the answer.
+    pub(super) fn post_raw(&self, path: &str) -> Result<Bytes> {
+        self.exchange(Method::POST, path, Bytes::new(), &[])
+    }
+
     /// Removes an object.
     pub(super) fn delete(&self, path: &str) -> Result<()> {
         self.exchange(Method::DELETE, path, Bytes::new(), &[]).map(drop)
@@ -104,7 +138,7 @@ impl Client {
     /// Reads a stream piece by piece, until it ends or `take` has had enough.
     pub(super) fn stream(&self, path: &str, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         self.runtime.block_on(async {
-            let answer = self.send(Method::GET, path, Bytes::new(), &[]).await?;
+            let answer = self.send(Method::GET, path, whole(Bytes::new()), &[]).await?;
             let mut body = answer.into_body();
             while let Some(frame) = body.frame().await {
                 if let Ok(piece) = frame.context("read the stream")?.into_data() {
@@ -115,9 +149,17 @@ impl Client {
         })
     }
 
+    /// Sends all that a reader has; the answer.
+    pub(super) fn upload(&self, path: &str, from: impl Read + Send + 'static) -> Result<Bytes> {
+        self.runtime.block_on(async {
+            let answer = self.send(Method::POST, path, pieces(from), &[]).await?;
+            Ok(answer.into_body().collect().await.context("read the answer")?.to_bytes())
+        })
+    }
+
     fn exchange(&self, method: Method, path: &str, body: Bytes, headers: &[(&str, String)]) -> Result<Bytes> {
         self.runtime.block_on(async {
-            let answer = self.send(method, path, body, headers).await?;
+            let answer = self.send(method, path, whole(body), headers).await?;
             Ok(answer.into_body().collect().await.context("read the answer")?.to_bytes())
         })
     }
@@ -126,7 +168,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Bytes,
+        body: Content,
         headers: &[(&str, String)],
     ) -> Result<Response<Incoming>> {
         let unreachable = || format!("cannot connect to meshd at {}: does it run, and may you use it?", self.host);
@@ -135,13 +177,15 @@ impl Client {
             .uri(format!("/{VERSION}{path}"))
             .header("Host", "meshd")
             .header("User-Agent", concat!("meshctl/", env!("CARGO_PKG_VERSION")));
-        if !body.is_empty() {
-            request = request.header("Content-Type", "application/json");
+        if body.size_hint().upper() != Some(0) {
+            // A whole body is JSON; what comes in pieces is an archive.
+            let kind = if body.size_hint().exact().is_some() { "application/json" } else { "application/x-tar" };
+            request = request.header("Content-Type", kind);
         }
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let request = request.body(Full::new(body)).with_context(|| format!("\"{path}\" cannot be asked for"))?;
+        let request = request.body(body).with_context(|| format!("\"{path}\" cannot be asked for"))?;
         let answer = match &self.address {
             Address::Unix(path) => {
                 exchange_over(UnixStream::connect(path).await.with_context(unreachable)?, request).await?
@@ -165,7 +209,7 @@ impl Client {
 
 async fn exchange_over(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Full<Bytes>>,
+    request: Request<Content>,
 ) -> Result<Response<Incoming>> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speak to meshd")?;

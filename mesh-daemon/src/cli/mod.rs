@@ -6,6 +6,7 @@
 mod client;
 mod datapath;
 mod each;
+mod image;
 mod info;
 mod listing;
 mod maps;
@@ -57,6 +58,9 @@ enum Command {
     /// Files of tasks.
     #[command(subcommand)]
     Config(objects::PayloadCommand),
+    /// The images of this node.
+    #[command(subcommand)]
+    Image(image::Command),
     /// What this node is.
     Info(info::Args),
     /// Look into the kernel's maps.
@@ -96,6 +100,7 @@ pub fn main() -> Result<()> {
         Command::Network(command) => objects::network(&client()?, command),
         Command::Secret(command) => objects::secret(&client()?, command),
         Command::Config(command) => objects::config(&client()?, command),
+        Command::Image(command) => image::run(&client()?, command),
         Command::Info(args) => info::run(&client()?, &args),
         Command::Maps(args) => maps::run(args),
         Command::Datapath(args) => datapath::run(args),

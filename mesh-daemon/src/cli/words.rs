@@ -72,6 +72,28 @@ pub(super) fn bytes(count: i64) -> String {
     format!("{text}{unit}")
 }
 
+/// Bytes as docker prints sizes of images: in decimal units, three digits.
+pub(super) fn decimal(count: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut size = count as f64;
+    let mut units = ["B", "kB", "MB", "GB", "TB", "PB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while size >= 1000.0
+        && let Some(next) = units.next()
+    {
+        size /= 1000.0;
+        unit = next;
+    }
+    let digits = match size {
+        ..10.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    let text = format!("{size:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +127,13 @@ mod tests {
             ("a.b:5000/web:1@sha256:0", "a.b:5000/web:1"),
         ] {
             assert_eq!(image(reference), shown);
+        }
+    }
+
+    #[test]
+    fn sizes_of_images_have_three_digits() {
+        for (count, text) in [(1_984_175, "1.98MB"), (77_800_000, "77.8MB"), (512, "512B"), (2_000_000_000, "2GB")] {
+            assert_eq!(decimal(count), text);
         }
     }
 

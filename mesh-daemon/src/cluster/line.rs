@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::ca::Peer;
 use super::raft::{Member, RaftId, Transport, TransportError};
-use super::rpc::{Code, Peers, Raft, Refusal, Stream, async_trait};
+use super::rpc::{Code, Peers, Raft, Refusal, async_trait};
 use crate::store::Pending;
 
 /// Questions of the log are of this kind; others are for later versions.
@@ -53,10 +53,5 @@ impl Raft for super::raft::Raft {
             return Err(Refusal::new(Code::Unimplemented, format!("this version knows no question of kind {kind}")));
         }
         Ok(self.handle(&body).await)
-    }
-
-    /// The log sends its snapshots as questions.
-    async fn snapshot(&self, _: Peer, _: Bytes, _: Stream<Bytes>) -> Result<Bytes, Refusal> {
-        Err(Refusal::new(Code::Unimplemented, "a snapshot comes as questions of the log"))
     }
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::balancing;
 pub use super::balancing::Balancing;
 use super::maglev;
+pub use super::subnet::Subnet;
 
 /// The desired state of a node's packet path.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -125,6 +126,10 @@ pub struct Network {
     /// Addresses its tasks know as the way out: at most one of each family.
     #[serde(default)]
     pub gateways: Vec<IpAddr>,
+    /// The addresses of its tasks and services: what is for one of them and comes from another network is
+    /// refused. Left out, only those that this state names are known.
+    #[serde(default)]
+    pub subnets: Vec<Subnet>,
     /// Have its tasks no way out?
     #[serde(default)]
     pub internal: bool,
@@ -222,6 +227,9 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
     /// The service it is a task of.
     pub service: Option<String>,
+    /// Ports of this node that lead to this task and no other (host mode); only of a task of this node.
+    #[serde(default)]
+    pub ports: Vec<Port>,
     /// Does it only finish what it has begun? New flows go to others then.
     #[serde(default)]
     pub draining: bool,
@@ -340,23 +348,36 @@ impl Desired {
                     return Err(wrong("vips", format!("{vip} is a VIP of another service too")));
                 }
             }
-            for port in &service.ports {
-                if port.published == 0 || port.target == 0 {
-                    return Err(wrong("ports", "a port must not be 0".to_owned()));
-                }
-                if self.node.masquerade_ports.contains(port.published) {
-                    return Err(wrong("ports", format!("{} is among node.masquerade_ports", port.published)));
-                }
-                if !ports.insert((port.protocol, port.published)) {
-                    return Err(wrong("ports", format!("{} is published by another service too", port.published)));
-                }
-            }
+            self.check_ports(&service.ports, &mut ports).map_err(|problem| wrong("ports", problem))?;
             if !service.ports.is_empty() && self.node.ingress_vni.is_none() {
                 return Err(wrong("ports", "published ports need node.ingress_vni".to_owned()));
             }
         }
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let wrong = |problem| Wrong { section: "endpoints", index: Some(index), field: "ports", problem };
+            if !endpoint.ports.is_empty() && endpoint.node != self.node.name {
+                return Err(wrong("only tasks of this node have ports of their own".to_owned()));
+            }
+            self.check_ports(&endpoint.ports, &mut ports).map_err(wrong)?;
+        }
         let keys = vips.len() + ports.len() * (self.node.published_on().len() + 2);
         limit("services", keys, limits::SERVICES)
+    }
+
+    /// Are these ports of nodes free? They are taken then.
+    fn check_ports(&self, ports: &[Port], taken: &mut BTreeSet<(Protocol, u16)>) -> Result<(), String> {
+        for port in ports {
+            if port.published == 0 || port.target == 0 {
+                return Err("a port must not be 0".to_owned());
+            }
+            if self.node.masquerade_ports.contains(port.published) {
+                return Err(format!("{} is among node.masquerade_ports", port.published));
+            }
+            if !taken.insert((port.protocol, port.published)) {
+                return Err(format!("{} is published by another service too", port.published));
+            }
+        }
+        Ok(())
     }
 
     fn check_endpoints(&self) -> Result<(), Wrong> {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
 use mesh_common::addr::Mac;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
@@ -16,6 +16,8 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use tokio::task::JoinSet;
 
 use super::desired::Desired;
+use super::routes::{self, Own, Way};
+use super::subnet::Subnet;
 use super::{anchor, clsact};
 
 /// A question the kernel did not answer.
@@ -72,6 +74,8 @@ pub struct Facts {
     pub vxlan_ports: BTreeSet<u16>,
     /// Addresses of this node, but for those that it calls itself by.
     pub addresses: BTreeSet<IpAddr>,
+    /// The ways to all others.
+    pub routes: BTreeMap<Subnet, Way>,
 }
 
 /// Asks the kernel.
@@ -120,8 +124,10 @@ impl Observer {
                 None => self.resolve(ifindex, next_hop).await?,
             }
         }
-        let addresses = self.addresses().await?;
-        Ok(Facts { interfaces, paths, vxlan_ports, addresses })
+        let own = self.addresses().await?;
+        let addresses = own.iter().map(|own| own.subnet.address).filter(|ip| !ip.is_loopback()).collect();
+        let routes = routes::look(&self.handle, &own).await?;
+        Ok(Facts { interfaces, paths, vxlan_ports, addresses, routes })
     }
 
     /// Looks at interfaces only.
@@ -158,14 +164,9 @@ impl Observer {
         self.handle.link().get().execute().try_collect().await.map_err(request("interfaces"))
     }
 
-    async fn addresses(&self) -> Result<BTreeSet<IpAddr>, FactsError> {
+    async fn addresses(&self) -> Result<Vec<Own>, FactsError> {
         let all: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(request("addresses"))?;
-        // `Local` is ours where `Address` is the other end of a point-to-point link.
-        let own = all.iter().flat_map(|message| &message.attributes).filter_map(|attribute| match attribute {
-            AddressAttribute::Address(ip) | AddressAttribute::Local(ip) => Some(*ip),
-            _ => None,
-        });
-        Ok(own.filter(|ip| !ip.is_loopback()).collect())
+        Ok(all.iter().filter_map(own).collect())
     }
 
     async fn neighbours(&self) -> Result<BTreeMap<(u32, IpAddr), Neighbour>, FactsError> {
@@ -248,6 +249,26 @@ fn interface(link: &LinkMessage) -> Option<(String, Interface)> {
         }
     }
     Some((name?, interface))
+}
+
+/// An address of this node.
+fn own(message: &AddressMessage) -> Option<Own> {
+    let (mut address, mut local, mut flags) = (None, None, AddressFlags::empty());
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            // Ours where `Address` is the other end of a point-to-point link.
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Flags(bits) => flags = *bits,
+            _ => {}
+        }
+    }
+    let unfit = AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated;
+    Some(Own {
+        ifindex: message.header.index,
+        subnet: Subnet { address: local.or(address)?, bits: message.header.prefix_len },
+        is_usable: message.header.scope == AddressScope::Universe && !flags.intersects(unfit),
+    })
 }
 
 /// The port of a VXLAN device; `None` for other interfaces.

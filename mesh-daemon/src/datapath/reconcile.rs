@@ -15,7 +15,7 @@ use super::loader::{self, LoadError};
 use super::loopback;
 use super::maps::{self, Maps, MapsError};
 use super::pins::Pins;
-use super::preflight::{Host, KernelPorts, Unfit};
+use super::preflight::{Host, KernelPorts, Unfit, sockets};
 use super::render::{Waiting, render};
 use super::status::{self, Drains, Status};
 use super::tables::{Tables, plan};
@@ -89,6 +89,7 @@ impl Datapath {
     pub async fn start(pins: Pins, tc: TcMode, clock: Clock, desired: &Desired) -> Result<Self, DatapathError> {
         Host::look(pins.root()).check(pins.root())?;
         KernelPorts::look().check(desired.node.masquerade_ports)?;
+        sockets::check(desired.node.masquerade_ports, &sockets::listening(), sockets::process_of)?;
         let observer = Observer::open()?;
         let facts = observer.look(desired).await?;
         check_uplinks(desired, &facts)?;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::allocator::Allocator;
 use super::enforcer;
-use super::orchestrator::{Ids, Orchestrator};
+use super::orchestrator::{Ids, Orchestrator, later};
 use super::scheduler::{Candidate, Decision, Failures, schedule};
 use super::step::Step;
 use crate::model::cluster::Cluster;
@@ -135,8 +135,8 @@ impl Controllers {
         let services: BTreeSet<_> = dirty.services.iter().copied().chain(due).collect();
         for node in &dirty.nodes {
             pass.steps.extend(enforcer::plan(view, *node));
-            pass.steps.extend(orphans(view, *node, now));
         }
+        let given_up = give_up(view, now, &mut pass);
         for service in &services {
             self.allocate_service(view, *service, &mut pass);
             self.wakes.remove(service);
@@ -150,7 +150,7 @@ impl Controllers {
             self.allocate_tasks(view, &services, &mut pass);
             self.schedule(view, now, &mut pass);
         }
-        pass.wake = self.wakes.values().min().copied();
+        pass.wake = self.wakes.values().copied().chain(given_up).min();
         pass
     }
 
@@ -263,14 +263,19 @@ fn waiting_services(view: &Tables) -> impl Iterator<Item = ServiceId> + '_ {
     refused.chain(tasks.filter_map(|task| task.service_id))
 }
 
-/// The tasks of a node that has been down for so long that nobody waits for them.
-fn orphans(view: &Tables, node: NodeId, now: Timestamp) -> Vec<Step> {
-    let Some(node) = view.nodes().get(node) else { return Vec::new() };
-    let away = node.status.state == NodeState::Down
-        && node.status.since.is_some_and(|since| now.duration_since(since).unsigned_abs() >= ORPHANED_AFTER);
-    if !away {
-        return Vec::new();
+/// Gives up the tasks of nodes that have been down for too long; says when the next one will have been.
+fn give_up(view: &Tables, now: Timestamp, pass: &mut Pass) -> Option<Timestamp> {
+    let mut next: Option<Timestamp> = None;
+    for node in view.nodes().iter().filter(|node| node.status.state == NodeState::Down) {
+        let mut tasks =
+            view.tasks().by_key(Key::Node(node.id)).filter(|task| task.status.state.is_on_node()).peekable();
+        let (Some(since), Some(_)) = (node.status.since, tasks.peek()) else { continue };
+        let due = later(since, ORPHANED_AFTER);
+        if due <= now {
+            pass.steps.extend(tasks.map(|task| Step::Orphan(task.id)));
+        } else {
+            next = Some(next.map_or(due, |next| next.min(due)));
+        }
     }
-    let tasks = view.tasks().by_key(Key::Node(node.id)).filter(|task| task.status.state.is_on_node());
-    tasks.map(|task| Step::Orphan(task.id)).collect()
+    next
 }

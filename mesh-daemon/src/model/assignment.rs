@@ -142,11 +142,11 @@ pub enum ItemKey {
 #[serde(rename_all = "lowercase")]
 pub enum Item {
     /// A network.
-    Network(Network),
+    Network(Box<Network>),
     /// A node.
     Member(Member),
     /// A service.
-    Service(Reachable),
+    Service(Box<Reachable>),
     /// A task of any node, as it is reached.
     Backend(Backend),
     /// A task of this node.
@@ -209,9 +209,9 @@ impl Picture {
         }
         for item in batch.set {
             match item {
-                Item::Network(network) => drop(self.networks.insert(network.id, network)),
+                Item::Network(network) => drop(self.networks.insert(network.id, *network)),
                 Item::Member(member) => drop(self.members.insert(member.id, member)),
-                Item::Service(service) => drop(self.services.insert(service.id, service)),
+                Item::Service(service) => drop(self.services.insert(service.id, *service)),
                 Item::Backend(backend) => drop(self.backends.insert(backend.id, backend)),
                 Item::Task(assigned) => drop(self.tasks.insert(assigned.task.id, *assigned)),
             }

@@ -12,11 +12,12 @@ use super::{Base, RELAY_WAIT, logs, runtime};
 use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, RuntimeFacts, wire};
 use crate::manager::dispatcher::Dispatcher;
 use crate::model::id::{NodeId, TaskId};
+use crate::runtime::Runtime;
 use crate::store::Store;
 
 /// What the API asks the node to do.
 pub(super) enum Command {
-    Init(Init, oneshot::Sender<Result<NodeId, Error>>),
+    Init(Box<Init>, oneshot::Sender<Result<NodeId, Error>>),
     Join(Join, oneshot::Sender<Result<(), Error>>),
     Leave(oneshot::Sender<Result<(), Error>>),
     Unlock(String, oneshot::Sender<Result<(), Error>>),
@@ -71,7 +72,7 @@ impl Cluster for Face {
     }
 
     fn init(&self, init: Init) -> Doing<'_, NodeId> {
-        self.ask(|answer| Command::Init(init, answer))
+        self.ask(|answer| Command::Init(Box::new(init), answer))
     }
 
     fn join(&self, join: Join) -> Doing<'_, ()> {
@@ -103,6 +104,10 @@ impl Cluster for Face {
     fn image(&self, _: String, _: Option<String>) -> Doing<'_, Option<wire::Distribution>> {
         // The runtime pins an image when it fetches it; what a registry says is not asked here.
         Box::pin(async { Ok(None) })
+    }
+
+    fn containers(&self) -> Arc<dyn Runtime> {
+        Arc::<crate::runtime::oci::OciRuntime>::clone(&self.base.runtime)
     }
 
     fn engine(&self) -> Option<PathBuf> {

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::wire::{Answers, Book};
+use super::wire::{Book, Serving};
 use super::{Clocks, NodeError, roles};
 use crate::cluster::Line;
+use crate::cluster::ca::UnlockKey;
 use crate::cluster::gossip;
 use crate::cluster::raft::{Disk, Member, Raft, Timing};
 use crate::cluster::rpc::{Peers, Relays, Server, Services};
@@ -32,6 +33,8 @@ const KEY_LIFE: Duration = Duration::from_hours(12);
 const KEYS: usize = 3;
 /// Between attempts to do a leader's upkeep.
 const UPKEEP: Duration = Duration::from_secs(60);
+/// Between two attempts to do a leader's duties.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A running manager.
 pub(super) struct Manager {
@@ -75,14 +78,12 @@ impl Manager {
         let authority = Arc::new(Authority::new(Arc::new(store.clone()), parts.clocks.wall.clone(), || {
             NodeId::random(&mut rand::rng())
         }));
-        let answers = Arc::new(Answers { raft: raft.clone() });
         let services = Services {
             trust: Arc::clone(&authority) as _,
             raft: Arc::new(raft.clone()),
-            control: Arc::clone(&answers) as _,
             dispatcher: Arc::new(dispatcher.clone()),
             relay: Arc::new(relays),
-            health: answers,
+            health: Arc::new(Serving { raft: raft.clone() }),
         };
         let server = Arc::new(Server::new(parts.keeper.credentials(), authority, services));
         let stop = CancellationToken::new();
@@ -98,6 +99,7 @@ impl Manager {
             clocks: parts.clocks,
         };
         tasks.spawn(leader.run(leads));
+        tasks.spawn(keep_locked(store.clone(), parts.keeper));
         Ok(Self { raft, store, dispatcher, stop, tasks })
     }
 
@@ -145,7 +147,13 @@ impl Leader {
             if let Some(term) = term {
                 tracing::info!(term, "this manager leads");
                 let duty = Arc::clone(&this);
-                duties.spawn(async move { duty.lead(term).await });
+                duties.spawn(async move {
+                    // Ends when the term does; a duty that failed before that is begun again.
+                    loop {
+                        duty.lead(term).await;
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                });
             }
         }
     }
@@ -153,7 +161,7 @@ impl Leader {
     async fn lead(&self, term: u64) {
         // Until everything of the terms before is here, decisions would rest on what is no longer so.
         if let Err(error) = self.store.fresh_view().await {
-            tracing::warn!(%error, "no lead before the log is read");
+            return tracing::warn!(%error, "no lead before the log is read");
         }
         let ids = Box::new(|| TaskId::random(&mut rand::rng()));
         let (dead, members) = (watch::Sender::new(BTreeSet::new()), self.gossip.members());
@@ -165,7 +173,32 @@ impl Leader {
             () = watch_dead(members, &dead) => Ok(()),
         };
         if let Err(error) = ended {
-            tracing::info!(%error, "this manager no longer leads");
+            tracing::info!(%error, term, "a leader's duties ended");
+        }
+    }
+}
+
+/// Locks this manager's keys as the cluster wants it, whenever that changes.
+async fn keep_locked(store: Store, keeper: Arc<Keeper>) {
+    let (mut view, mut watch) = store.watch();
+    let mut locked = None;
+    loop {
+        if let Some(cluster) = view.cluster()
+            && locked.as_ref() != Some(&cluster.unlock_key)
+        {
+            let wanted = cluster.unlock_key.clone();
+            let key = <[u8; 32]>::try_from(wanted.0.as_slice()).ok().map(UnlockKey::from_bytes);
+            let keeper = Arc::clone(&keeper);
+            match tokio::task::spawn_blocking(move || keeper.lock(key)).await {
+                Ok(Ok(())) => locked = Some(wanted),
+                Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "not locked as wanted"),
+                Err(_) => return,
+            }
+        }
+        match watch.next().await {
+            Some(crate::store::Notice::Transaction(transaction)) => view = Arc::clone(&transaction.view),
+            Some(crate::store::Notice::Resync) => (view, watch) = store.watch(),
+            None => return,
         }
     }
 }

@@ -13,11 +13,13 @@ use super::settings::Settings;
 use super::wire::Book;
 use super::{Base, NodeError, logs, place};
 use crate::agent::{self, Agent, Heard};
+use crate::cluster::ca;
 use crate::cluster::gossip::{self, Detector, Endpoint, KeyRing, Me, NodeKey, RingKey, Timing};
 use crate::cluster::rpc::Peers;
 use crate::cluster::trust::{Keeper, Renewal};
 use crate::model::assignment::{Announcement, OwnNode};
 use crate::model::cluster::SharedKey;
+use crate::model::id::NodeId;
 use crate::model::node::Role;
 use crate::runtime::Runtime;
 
@@ -25,15 +27,24 @@ use crate::runtime::Runtime;
 const MAX_STREAMS: usize = 256;
 /// Until membership has a key of the cluster's, it listens with one that nobody else has.
 const NO_KEY: u32 = 0;
-/// How often the members that managers name are passed on.
-const INTRODUCE: Duration = Duration::from_secs(1);
+/// How often the members that managers name are passed on, and the certificate is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What happens to a member.
+pub(super) enum Event {
+    /// The agent has something to say.
+    Heard(Heard),
+    /// It is time to look again: which members managers know, and what its certificate says.
+    Tick,
+}
 
 /// A node in a swarm.
 pub(super) struct Member {
     pub(super) keeper: Arc<Keeper>,
     pub(super) book: Arc<Book>,
     pub(super) manager: Option<Manager>,
-    pub(super) own: watch::Sender<OwnNode>,
+    /// What the managers hold of it, as last heard.
+    held: Option<OwnNode>,
     base: Arc<Base>,
     peers: Arc<Peers>,
     gossip: gossip::Handle,
@@ -42,7 +53,34 @@ pub(super) struct Member {
     stop: CancellationToken,
     tasks: JoinSet<Result<(), NodeError>>,
     streams: JoinSet<()>,
-    introduce: tokio::time::Interval,
+    tick: tokio::time::Interval,
+}
+
+/// Where this node is.
+async fn here(settings: &Settings, node: NodeId) -> Result<agent::Place, NodeError> {
+    let uplink = place::interface_of(settings.data_path)?;
+    Ok(agent::Place {
+        node,
+        mtu: place::mtu(&uplink).await.unwrap_or(1500),
+        addresses: place::of_interfaces(std::slice::from_ref(&uplink))?,
+        uplinks: vec![uplink],
+        vtep: settings.data_path,
+        port: settings.data_path_port,
+    })
+}
+
+/// What this node says of itself.
+fn announcement(base: &Base, keeper: &Keeper, settings: &Settings, here: &agent::Place) -> Announcement {
+    let mut description = base.description.clone();
+    description.tls = ca::issuer_of(&keeper.chain(), &keeper.credentials().roots()).unwrap_or_default();
+    Announcement {
+        description,
+        addr: settings.advertise.ip().to_string(),
+        vteps: vec![settings.data_path],
+        addresses: here.addresses.clone(),
+        gossip: Some(std::net::SocketAddr::new(settings.advertise.ip(), base.ports.gossip)),
+        listens: Some(settings.advertise),
+    }
 }
 
 impl Member {
@@ -58,23 +96,8 @@ impl Member {
         let book = Arc::new(Book::new(Arc::clone(&peers), base.paths.settings(), settings.clone()));
         let endpoint = bind_gossip(&base, &settings, own.node.to_u128()).await?;
         let gossip = endpoint.handle();
-        let uplink = place::interface_of(settings.data_path)?;
-        let here = agent::Place {
-            node: own.node,
-            mtu: place::mtu(&uplink).await.unwrap_or(1500),
-            addresses: place::of_interfaces(std::slice::from_ref(&uplink))?,
-            uplinks: vec![uplink],
-            vtep: settings.data_path,
-            port: settings.data_path_port,
-        };
-        let announcement = watch::Sender::new(Announcement {
-            description: base.description.clone(),
-            addr: settings.advertise.ip().to_string(),
-            vteps: vec![settings.data_path],
-            addresses: here.addresses.clone(),
-            gossip: Some(std::net::SocketAddr::new(settings.advertise.ip(), base.ports.gossip)),
-            listens: Some(settings.advertise),
-        });
+        let here = here(&settings, own.node).await?;
+        let announcement = watch::Sender::new(announcement(&base, &keeper, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
             place: here,
             runtime: Arc::clone(&base.runtime) as Arc<dyn Runtime>,
@@ -114,7 +137,7 @@ impl Member {
             keeper,
             book,
             manager: None,
-            own: watch::Sender::default(),
+            held: None,
             base,
             peers,
             gossip,
@@ -123,7 +146,7 @@ impl Member {
             stop,
             tasks,
             streams: JoinSet::new(),
-            introduce: tokio::time::interval(INTRODUCE),
+            tick: tokio::time::interval(TICK),
         })
     }
 
@@ -156,40 +179,48 @@ impl Member {
         }
     }
 
-    /// Takes in what happens until something needs the node's attention.
+    /// Waits for the next thing that happens. Nothing is lost if it is dropped.
     ///
     /// # Errors
     ///
     /// If a part that must run has ended.
-    pub(super) async fn next(&mut self) -> Result<(), NodeError> {
+    pub(super) async fn next(&mut self) -> Result<Event, NodeError> {
         loop {
-            self.step().await?;
-        }
-    }
-
-    /// Takes in one thing that happens.
-    pub(super) async fn step(&mut self) -> Result<(), NodeError> {
-        tokio::select! {
-            heard = self.heard.recv() => match heard {
-                Some(heard) => self.take(heard).await,
-                None => self.ended().await,
-            },
-            Some(ended) = self.tasks.join_next() => {
-                match ended {
-                    Ok(Ok(())) => Err(NodeError::Stopping),
-                    Ok(Err(error)) => Err(error),
-                    Err(error) => Err(NodeError::Broken(error.to_string())),
+            tokio::select! {
+                heard = self.heard.recv() => return match heard {
+                    Some(heard) => Ok(Event::Heard(heard)),
+                    None => self.ended().await,
+                },
+                Some(ended) = self.tasks.join_next() => {
+                    return match ended {
+                        Ok(Ok(())) => Err(NodeError::Stopping),
+                        Ok(Err(error)) => Err(error),
+                        Err(error) => Err(NodeError::Broken(error.to_string())),
+                    };
                 }
-            }
-            Some(_) = self.streams.join_next() => Ok(()),
-            _ = self.introduce.tick() => {
-                self.introduce();
-                Ok(())
+                Some(_) = self.streams.join_next() => {}
+                _ = self.tick.tick() => return Ok(Event::Tick),
             }
         }
     }
 
-    async fn ended(&mut self) -> Result<(), NodeError> {
+    /// Does what has happened asks for. Must not be dropped: a role would be left half changed.
+    ///
+    /// # Errors
+    ///
+    /// The node cannot become what it is to be.
+    pub(super) async fn act(&mut self, event: Event) -> Result<(), NodeError> {
+        match event {
+            Event::Heard(heard) => self.take(heard).await,
+            Event::Tick => {
+                self.introduce();
+                // The certificate may have come since.
+                self.follow_role().await
+            }
+        }
+    }
+
+    async fn ended(&mut self) -> Result<Event, NodeError> {
         match self.tasks.join_next().await {
             Some(Ok(Err(error))) => Err(error),
             _ => Err(NodeError::Stopping),
@@ -199,17 +230,15 @@ impl Member {
     async fn take(&mut self, heard: Heard) -> Result<(), NodeError> {
         match heard {
             Heard::Own(own) => {
-                self.own.send_replace(own.clone());
-                let certified = self.keeper.credentials().own().role;
-                if own.role != certified {
-                    self.renewal.at_once();
+                // In force with the next start: tunnels are not moved while they carry something.
+                let port = own.data_path_port;
+                self.book.keep(|settings| settings.data_path_port = port);
+                let steps_down = (own.role, own.raft_id) == (Role::Worker, None);
+                self.held = Some(own);
+                if steps_down {
+                    self.step_down().await;
                 }
-                match (own.role, own.raft_id) {
-                    (Role::Manager, Some(raft_id)) if certified == Role::Manager => drop(self.manage(raft_id).await?),
-                    (Role::Worker, None) => self.step_down().await,
-                    // On its way from one to the other: the next word says more.
-                    (Role::Manager, _) | (Role::Worker, Some(_)) => {}
-                }
+                self.follow_role().await?;
             }
             Heard::Keys(body) => self.rotate(&body),
             Heard::Renew(roots, now) => self.trust(roots, now).await,
@@ -221,6 +250,21 @@ impl Member {
             Heard::Connected(_) => {}
         }
         Ok(())
+    }
+
+    /// Becomes the manager that it is to be, once its certificate says so too; asks for one that does. The
+    /// manager that was asked before may not have known of the change yet.
+    async fn follow_role(&mut self) -> Result<(), NodeError> {
+        let Some(held) = &self.held else { return Ok(()) };
+        if held.role != self.keeper.credentials().own().role {
+            self.renewal.at_once();
+            return Ok(());
+        }
+        match (held.role, held.raft_id) {
+            (Role::Manager, Some(raft_id)) => self.manage(raft_id).await.map(drop),
+            // A worker, or on its way from one to the other: the next word says more.
+            (Role::Manager, None) | (Role::Worker, _) => Ok(()),
+        }
     }
 
     fn rotate(&self, body: &[u8]) {

@@ -1,7 +1,7 @@
 //! All of it together: the one module that names every other.
 //!
 //! [`run`] serves the Docker API from the start. A node that is in no swarm waits to be told; one that is
-//! goes on where it was: [`Member`](member) holds its keys, its agent and its part in membership, and as a
+//! goes on where it was: `member` holds its keys, its agent and its part in membership, and as a
 //! manager its log, its port and the controllers.
 
 mod face;
@@ -25,10 +25,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::face::{Command, Face};
-use self::member::Member;
+use self::member::{Event, Member};
 use self::place::PlaceError;
 use self::settings::{Settings, SettingsError};
-use crate::agent::{AgentError, PacketPathConfig};
+use crate::agent::AgentError;
 use crate::api::{self, Api, Error, Local, ServeError, Standing};
 use crate::cluster::ca::NodeFiles;
 use crate::cluster::gossip::{GossipError, KeyRingError};
@@ -41,6 +41,7 @@ use crate::runtime::oci::OciRuntime;
 use crate::store::{self, Store};
 
 pub use self::runtime::RuntimeChoice;
+pub use crate::agent::PacketPathConfig;
 
 /// A node comes to a manager's invitation within this time.
 const RELAY_WAIT: Duration = Duration::from_secs(5);
@@ -258,7 +259,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
                 Some(command) => node.obey(command, &local, &dispatchers).await,
                 None => break,
             },
-            changed = node.next() => changed?,
+            event = node.next() => node.act(event?).await?,
         }
     }
     if let State::Member(member) = std::mem::replace(&mut node.state, State::Outside) {
@@ -304,10 +305,17 @@ impl Node {
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<(), NodeError> {
+    async fn next(&mut self) -> Result<Event, NodeError> {
         match &mut self.state {
             State::Member(member) => member.next().await,
             State::Outside | State::Locked(_) => std::future::pending().await,
+        }
+    }
+
+    async fn act(&mut self, event: Event) -> Result<(), NodeError> {
+        match &mut self.state {
+            State::Member(member) => member.act(event).await,
+            State::Outside | State::Locked(_) => Ok(()),
         }
     }
 
@@ -324,7 +332,7 @@ impl Node {
         };
         match command {
             Command::Init(init, to) => {
-                let done = self.init(init).await;
+                let done = self.init(*init).await;
                 tell(self);
                 answer(to, done);
             }

@@ -112,7 +112,7 @@ async fn carry_out(raft: &Raft, store: &Store, term: u64, step: &Move) -> Result
         }
         Move::Add(raft_id, member) => {
             let joined = async {
-                raft.add(*raft_id, member.clone()).await?;
+                raft.add(*raft_id, *member).await?;
                 raft.promote(*raft_id).await
             };
             joined.await.map_err(|error| Error::Refused(error.to_string()))

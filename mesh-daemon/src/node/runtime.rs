@@ -40,7 +40,8 @@ pub(super) fn facts(runtime: &dyn Runtime, root: &Path) -> crate::api::RuntimeFa
         storage_driver: "overlay2".to_owned(),
         root: root.display().to_string(),
         cgroup_driver: "cgroupfs".to_owned(),
+        // Only the root of the second version has this file (kernel, cgroup-v2.rst).
+        cgroup_version: if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "2" } else { "1" }.to_owned(),
         log_driver: "json-file".to_owned(),
-        ..crate::api::RuntimeFacts::default()
     }
 }

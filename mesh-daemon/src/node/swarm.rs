@@ -166,14 +166,10 @@ impl Node {
         let role = keeper.credentials().own().role;
         let started = async {
             let mut member = Member::start(std::sync::Arc::clone(&base), keeper, settings).await?;
-            let become_one = async {
-                while role == Role::Manager && member.manager.is_none() {
-                    member.step().await?;
-                }
-                Ok::<_, NodeError>(())
-            };
-            if let Ok(became) = tokio::time::timeout(BECOME, become_one).await {
-                became?;
+            let deadline = tokio::time::Instant::now() + BECOME;
+            while role == Role::Manager && member.manager.is_none() {
+                let Ok(event) = tokio::time::timeout_at(deadline, member.next()).await else { break };
+                member.act(event?).await?;
             }
             Ok(member)
         };
@@ -213,7 +209,13 @@ impl Node {
         if let Err(error) = base.runtime.leave().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "containers stay behind");
         }
-        for entry in std::fs::read_dir(base.paths.namespaces()).into_iter().flatten().flatten() {
+        let spaces = std::fs::read_dir(base.paths.namespaces()).into_iter().flatten().flatten();
+        let spaces: Vec<_> = spaces.collect();
+        let tasks = spaces.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        if let Err(error) = crate::agent::remove_links(&tasks.collect::<Vec<_>>()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "links of tasks stay behind");
+        }
+        for entry in spaces {
             if let Err(error) = crate::runtime::netns::remove(&entry.path()) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a network namespace stays behind");
             }

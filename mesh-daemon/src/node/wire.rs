@@ -1,38 +1,24 @@
-//! Ways to other managers, and what this one does for them beside the log.
+//! Ways to managers, and whether this one can be worked with.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-
 use super::settings::{Known, Settings};
 use crate::agent::{Managers, Way};
-use crate::cluster::ca::Peer;
 use crate::cluster::raft::Raft;
-use crate::cluster::rpc::{self, Code, Http, Link, Peers, Reach, Refusal, Request, Response, async_trait};
+use crate::cluster::rpc::{self, Link, Peers, Reach, Refusal, async_trait};
 
-/// What this manager does for others beside the log.
-pub(super) struct Answers {
+/// Says whether this manager can be worked with.
+pub(super) struct Serving {
     pub(super) raft: Raft,
 }
 
 #[async_trait]
-impl rpc::Health for Answers {
+impl rpc::Health for Serving {
     async fn serving(&self) -> bool {
         let status = self.raft.status();
         status.leader.is_some()
-    }
-}
-
-#[async_trait]
-impl rpc::Control for Answers {
-    async fn propose(&self, _: Peer, _: Bytes) -> Result<Bytes, Refusal> {
-        Err(Refusal::new(Code::Unimplemented, "proposals travel with the log"))
-    }
-
-    async fn http(&self, _: Peer, _: Http<Request>) -> Result<Http<Response>, Refusal> {
-        Err(Refusal::new(Code::Unimplemented, "every manager answers for itself"))
     }
 }
 

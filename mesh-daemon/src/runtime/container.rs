@@ -94,6 +94,10 @@ pub struct Status {
     pub image_id: String,
     /// The program and its arguments.
     pub command: Vec<String>,
+    /// Ports that its image says it listens on, as `80/tcp`.
+    pub ports: Vec<String>,
+    /// Whether it has a terminal: then its outputs are one.
+    pub tty: bool,
     /// When it was made.
     pub created: Timestamp,
     /// How far it is.

@@ -161,7 +161,14 @@ fn desired(size: Size) -> Result<Desired> {
             masquerade_ports: PortRange::default(),
         },
         nodes,
-        networks: vec![Network { name: "net".to_owned(), vni: VNI, mtu: 1450, gateways: Vec::new(), internal: false }],
+        networks: vec![Network {
+            name: "net".to_owned(),
+            vni: VNI,
+            mtu: 1450,
+            gateways: Vec::new(),
+            subnets: Vec::new(),
+            internal: false,
+        }],
         services,
         endpoints,
     })
@@ -189,6 +196,7 @@ fn local(task: &Task, link: &str, service: &str) -> Result<Endpoint> {
         service: Some(service.to_owned()),
         draining: false,
         drain_until: None,
+        ports: Vec::new(),
         weight: 1,
     })
 }
@@ -207,6 +215,7 @@ fn far(number: u32, service: String) -> Endpoint {
         service: Some(service),
         draining: false,
         drain_until: None,
+        ports: Vec::new(),
         weight: 1,
     }
 }

@@ -1,7 +1,7 @@
 //! `meshctl` beside the docker CLI, on one swarm: the same words, columns and exit codes.
 
 use super::session::three_nodes;
-use super::{Outcome, docker, run, there_is_docker};
+use super::{Outcome, docker, require_docker, run};
 use harness::swarm::Served;
 
 /// Commands that only look, and ones that are refused.
@@ -60,9 +60,7 @@ fn comparable(outcome: &Outcome) -> Outcome {
 
 #[test]
 fn meshctl_says_what_docker_says() {
-    if !there_is_docker() {
-        return;
-    }
+    require_docker();
     let folder = tempfile::tempdir().unwrap();
     let served = Served::new(folder.path()).unwrap();
     three_nodes(&served);

@@ -10,6 +10,7 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
     ("info-no-swarm", "names this product, this machine and its runtime"),
     ("info-swarm-manager", "names this product, this machine and its runtime"),
     ("info-swarm-worker", "names this product, this machine and its runtime"),
+    ("network-create-overlay-opts", "an encrypted network is refused, for its packets would travel in the clear"),
     ("network-inspect", "`EnableIPv4` is shown, as newer engines do"),
     ("network-inspect-verbose", "`EnableIPv4` is shown, as newer engines do"),
     (
@@ -18,6 +19,7 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
     ),
     ("network-ls", "without an engine a node has no `bridge`, `host` and `none`, and `docker_gwbridge` is not needed"),
     ("network-ls-no-swarm", "without an engine a node has no `bridge`, `host` and `none`"),
+    ("network-rm", "it removes the encrypted network too, which was refused"),
     ("node-ls-format-json", "the nodes of the test have certificates of no root"),
     ("service-logs-no-task-ids", "the tasks of the test wrote other lines"),
     ("service-logs-raw-ts", "the tasks of the test wrote other lines"),

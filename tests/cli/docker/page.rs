@@ -23,8 +23,18 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("POST /networks/{id}/connect, disconnect", "engine; else 404"),
     ("GET /secrets, /secrets/{id}; POST create, update; DELETE", "served; secret drivers are refused"),
     ("GET /configs, /configs/{id}; POST create, update; DELETE", "served"),
-    ("/containers, /exec", "engine; else no containers"),
-    ("/images, /volumes, /plugins", "engine; else none"),
+    (
+        "GET /containers/json, /containers/{id}/json, logs, top, stats; POST stop, kill, wait; DELETE",
+        "engine; else served, of this node's tasks",
+    ),
+    ("POST /containers/create and other acts on containers", "engine; else 501: services make containers"),
+    (
+        "POST /containers/{id}/exec, /exec/{id}/start, resize; GET /exec/{id}/json",
+        "engine; else served, with terminals and upgrades",
+    ),
+    ("GET /images/json, /images/{name}/json; POST /images/load, create (pull); DELETE", "engine; else served"),
+    ("POST /images/{name}/tag, push", "engine; else 501"),
+    ("/volumes, /plugins", "engine; else none"),
     ("/auth, /build, /commit, /session, /grpc", "engine; else 404"),
 ];
 

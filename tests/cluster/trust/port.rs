@@ -3,8 +3,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use mesh_daemon::cluster::ca::Keys;
-use mesh_daemon::cluster::rpc::{Code, Link, MAX_MESSAGE, Peers};
+use mesh_daemon::cluster::rpc::{Code, Downward, Hello, Link, MAX_MESSAGE, Peers, Upward};
 use mesh_daemon::model::id::NodeId;
 use mesh_daemon::model::node::Role;
 use tokio::net::TcpSocket;
@@ -17,10 +18,8 @@ async fn who_has_no_certificate_may_ask_to_join_and_nothing_else() {
     let roots = world.own.credentials().roots();
     let guest = Link::guest(&world.address, &roots, &world.hands.clock()).unwrap();
     assert!(!guest.root(SOON).await.unwrap().is_empty());
-    let none = Bytes::new();
     let refused = [
-        guest.raft(1, none.clone(), SOON).await.unwrap_err(),
-        guest.propose(none, SOON).await.unwrap_err(),
+        guest.raft(1, Bytes::new(), SOON).await.unwrap_err(),
         guest.status(SOON).await.unwrap_err(),
         guest.check(SOON).await.unwrap_err(),
         guest.renew(&Keys::request().unwrap().1, SOON).await.unwrap_err(),
@@ -37,15 +36,9 @@ async fn a_worker_may_not_make_a_managers_calls() {
     let world = World::new().await;
     let (worker, manager) = (world.join(Role::Worker).await, world.join(Role::Manager).await);
     let body = Bytes::from_static(b"x");
-    let refused = [
-        world.link(&worker).raft(1, body.clone(), SOON).await.unwrap_err(),
-        world.link(&worker).propose(body.clone(), SOON).await.unwrap_err(),
-    ];
-    for refusal in refused {
-        assert_eq!(refusal.code, Code::PermissionDenied, "{refusal}");
-    }
-    assert_eq!(world.link(&manager).raft(1, body.clone(), SOON).await.unwrap(), "\0\0\0\x01x");
-    assert_eq!(world.link(&manager).propose(body.clone(), SOON).await.unwrap(), body);
+    let refused = world.link(&worker).raft(1, body.clone(), SOON).await.unwrap_err();
+    assert_eq!(refused.code, Code::PermissionDenied, "{refused}");
+    assert_eq!(world.link(&manager).raft(1, body, SOON).await.unwrap(), "\0\0\0\x01x");
 }
 
 #[tokio::test]
@@ -111,10 +104,14 @@ async fn a_message_that_is_too_long_is_refused_and_the_connection_goes_on() {
     let world = World::new().await;
     let manager = world.join(Role::Manager).await;
     let link = world.link(&manager);
-    let long = link.propose(Bytes::from(vec![0; MAX_MESSAGE + 1]), SOON).await.unwrap_err();
-    assert_eq!(long.code, Code::OutOfRange, "{long}");
-    let fits = Bytes::from(vec![0; MAX_MESSAGE - 64]);
-    assert_eq!(link.propose(fits.clone(), SOON).await.unwrap().len(), fits.len());
+    let long = Upward::Statuses { batch: 1, body: Bytes::from(vec![0; MAX_MESSAGE + 1]) };
+    let up = stream::iter([Upward::Hello(Hello::default()), long]).chain(stream::pending());
+    let mut down = link.session(up, SOON).await.unwrap();
+    assert!(matches!(down.next().await, Some(Ok(Downward::Welcome { .. }))));
+    let refused = down.next().await.unwrap().unwrap_err();
+    assert_eq!(refused.code, Code::OutOfRange, "{refused}");
+    let fits = Bytes::from(vec![0; MAX_MESSAGE]);
+    assert_eq!(link.raft(1, fits.clone(), SOON).await.unwrap().len(), fits.len() + 4);
     let roots = world.own.credentials().roots();
     let guest = Link::guest(&world.address, &roots, &world.hands.clock()).unwrap();
     let long = guest.join(&"x".repeat(100_000), &world.token(Role::Worker), "", SOON).await.unwrap_err();

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use mesh_daemon::cluster::ca::{NodeFiles, Peer};
 use mesh_daemon::cluster::rpc::{
-    Code, Control, Dispatcher, Downward, Health, Http, Link, Peers, Raft, Reach, Refusal, Relays, Request, Response,
-    Server, Services, Stream, Upward, async_trait,
+    Dispatcher, Downward, Health, Link, Peers, Raft, Reach, Refusal, Relays, Server, Services, Stream, Upward,
+    async_trait,
 };
 use mesh_daemon::cluster::trust::{
     Authority, JoinError, Keeper, Newcomer, Recorded, Registry, Renewal, Trusted, found, join,
@@ -86,30 +86,6 @@ impl Raft for Echo {
         self.callers.lock().unwrap().push(from);
         Ok(Bytes::from([&kind.to_be_bytes()[..], &body[..]].concat()))
     }
-
-    /// Says how much came, or why no more.
-    async fn snapshot(&self, _: Peer, head: Bytes, mut data: Stream<Bytes>) -> Result<Bytes, Refusal> {
-        let mut total = 0;
-        while let Some(piece) = data.next().await {
-            total += piece?.len();
-        }
-        Ok(Bytes::from(format!("{}: {total}", String::from_utf8_lossy(&head))))
-    }
-}
-
-#[async_trait]
-impl Control for Echo {
-    async fn propose(&self, _: Peer, body: Bytes) -> Result<Bytes, Refusal> {
-        Ok(body)
-    }
-
-    async fn http(&self, _: Peer, request: Http<Request>) -> Result<Http<Response>, Refusal> {
-        let Request { method, target, headers } = request.head;
-        if target == "/none" {
-            return Err(Refusal::new(Code::NotFound, format!("{method} {target} not found")));
-        }
-        Ok(Http { head: Response { status: 101, headers }, data: request.data })
-    }
 }
 
 #[async_trait]
@@ -179,7 +155,6 @@ impl World {
         let services = Services {
             trust: authority.clone(),
             raft: echo.clone(),
-            control: echo.clone(),
             dispatcher: echo.clone(),
             relay: Arc::new(relays.clone()),
             health: echo.clone(),

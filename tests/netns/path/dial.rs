@@ -111,3 +111,27 @@ impl Long {
         seen(&line).map_err(|error| io::Error::other(format!("{error:#}")))
     }
 }
+
+/// A socket that sends datagrams to `whoami`.
+pub(crate) struct Datagrams {
+    socket: UdpSocket,
+}
+
+impl Datagrams {
+    #[track_caller]
+    pub(crate) fn open(from: &Netns, to: IpAddr, port: u16) -> Self {
+        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = from.enter(|| UdpSocket::bind((any, 0))).unwrap().unwrap();
+        socket.connect((to, port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        Self { socket }
+    }
+
+    /// Asks once; who answered, if somebody did.
+    pub(crate) fn ask(&mut self) -> Option<String> {
+        self.socket.send(b"still there?").ok()?;
+        let mut datagram = [0; 2048];
+        let length = self.socket.recv(&mut datagram).ok()?;
+        Some(seen(&String::from_utf8_lossy(&datagram[..length])).ok()?.name)
+    }
+}

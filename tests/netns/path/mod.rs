@@ -1,9 +1,9 @@
 //! The packet path as tasks, clients and hosts see it: a meshd on every node.
 
+mod balancing;
 mod clsact;
 mod dial;
 mod drain;
-mod edges;
 mod first_light;
 mod interop;
 mod mended;
@@ -12,6 +12,7 @@ mod remove;
 mod restart;
 mod seeing;
 mod vip;
+mod way_out;
 
 use std::net::IpAddr;
 

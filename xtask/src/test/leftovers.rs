@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// How long the kernel gets to free what tests let go of: namespaces, links and programs die
 /// after the system call that drops them has returned.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(15);
 
 /// One thing on the machine, as a line for people: `namespace a`, `bpf program 12 xdp underlay`.
 type Things = BTreeSet<String>;

@@ -150,6 +150,10 @@ fn endpoint(endpoint: &EndpointSpec) -> Result<(), Error> {
             return Err(Error::invalid("EndpointSpec: a port needs a target port"));
         }
         let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
+        // Never a port that nothing answers at.
+        if protocol == "sctp" {
+            return Err(Error::invalid("EndpointSpec: sctp ports are not carried by this version"));
+        }
         if port.published_port != 0 && !seen.insert((port.published_port, protocol)) {
             return Err(Error::invalid("EndpointSpec: duplicate published ports provided"));
         }
@@ -245,5 +249,10 @@ mod tests {
             Err("EndpointSpec: port published with ingress mode can't be used with dnsrr mode"),
         );
         check(&[("/EndpointSpec/Ports", json!([port, port]))], Err("EndpointSpec: duplicate published ports provided"));
+        let sctp = json!({"TargetPort": 80, "Protocol": "sctp"});
+        check(
+            &[("/EndpointSpec/Ports", json!([sctp]))],
+            Err("EndpointSpec: sctp ports are not carried by this version"),
+        );
     }
 }

@@ -6,6 +6,7 @@
 
 mod container;
 mod event;
+mod image;
 mod network;
 mod node;
 mod secret;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use container::*;
 pub use event::*;
+pub use image::*;
 pub use network::*;
 pub use node::*;
 pub use secret::*;

@@ -37,7 +37,7 @@ pub(super) struct Edits {
     /// A network, by name or id, or name=..,alias=..
     #[arg(long, visible_alias = "network-add")]
     network: Vec<String>,
-    /// type=volume|bind|tmpfs,source=..,target=..[,readonly].
+    /// `type=volume|bind|tmpfs,source=..,target=..[,readonly]`.
     #[arg(long, visible_alias = "mount-add")]
     mount: Vec<String>,
     /// A secret, by name, or source=..,target=..,mode=0400.
@@ -49,7 +49,7 @@ pub(super) struct Edits {
     /// Host name in the containers.
     #[arg(long)]
     hostname: Option<String>,
-    /// user[:group].
+    /// `user[:group]`.
     #[arg(short, long)]
     user: Option<String>,
     /// Working directory.

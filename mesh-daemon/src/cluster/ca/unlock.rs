@@ -30,6 +30,11 @@ pub enum UnlockError {
 pub struct UnlockKey(DataKey);
 
 impl UnlockKey {
+    /// The key of these bytes: as the cluster keeps it.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(DataKey::from_bytes(bytes))
+    }
+
     /// A new key.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 
 use futures_util::{StreamExt as _, stream};
 
-use super::face::{Downward, Hello, Reach, Request, Response, Stream, Upward};
-use super::proto::{self, downward, http_piece, raft_piece, relay_piece, upward};
+use super::face::{Downward, Hello, Reach, Stream, Upward};
+use super::proto::{self, downward, relay_piece, upward};
 use super::refusal::{Code, Refusal};
 use bytes::Bytes;
 
@@ -58,11 +58,9 @@ impl From<Downward> for proto::Downward {
                 Of::Managers(proto::Managers { managers: managers.into_iter().map(Into::into).collect() })
             }
             Downward::NetworkKeys(body) => Of::NetworkKeys(proto::NetworkKeys { body }),
-            Downward::HeartbeatMs(heartbeat_ms) => Of::Period(proto::Period { heartbeat_ms }),
             Downward::Renew { roots, now } => Of::Renew(proto::Renew { roots, now }),
             Downward::StatusesTaken(batch) => Of::StatusesTaken(proto::StatusesTaken { batch }),
             Downward::Invitation { relay, request } => Of::Invitation(proto::Invitation { relay, request }),
-            Downward::Members(body) => Of::Members(proto::Members { body }),
             Downward::Node(body) => Of::Node(proto::NodeState { body }),
         };
         Self { of: Some(of) }
@@ -81,11 +79,9 @@ impl TryFrom<proto::Downward> for Downward {
                 Self::Managers(managers.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
             }
             Of::NetworkKeys(proto::NetworkKeys { body }) => Self::NetworkKeys(body),
-            Of::Period(proto::Period { heartbeat_ms }) => Self::HeartbeatMs(heartbeat_ms),
             Of::Renew(proto::Renew { roots, now }) => Self::Renew { roots, now },
             Of::StatusesTaken(proto::StatusesTaken { batch }) => Self::StatusesTaken(batch),
             Of::Invitation(proto::Invitation { relay, request }) => Self::Invitation { relay, request },
-            Of::Members(proto::Members { body }) => Self::Members(body),
             Of::Node(proto::NodeState { body }) => Self::Node(body),
         })
     }
@@ -113,98 +109,48 @@ where
     text.parse().map_err(|error: Id::Err| Refusal::new(Code::InvalidArgument, error.to_string()))
 }
 
-fn headers_up(headers: Vec<(String, Bytes)>) -> Vec<proto::Header> {
-    headers.into_iter().map(|(name, value)| proto::Header { name, value }).collect()
-}
-
-fn headers_down(headers: Vec<proto::Header>) -> Vec<(String, Bytes)> {
-    headers.into_iter().map(|header| (header.name, header.value)).collect()
-}
-
-impl From<Request> for proto::HttpRequest {
-    fn from(Request { method, target, headers }: Request) -> Self {
-        Self { method, target, headers: headers_up(headers) }
+impl proto::RelayPiece {
+    fn data(data: Bytes) -> Self {
+        Self { of: Some(relay_piece::Of::Data(data)) }
     }
-}
 
-impl From<proto::HttpRequest> for Request {
-    fn from(proto::HttpRequest { method, target, headers }: proto::HttpRequest) -> Self {
-        Self { method, target, headers: headers_down(headers) }
-    }
-}
-
-impl From<Response> for proto::HttpResponse {
-    fn from(Response { status, headers }: Response) -> Self {
-        Self { status: status.into(), headers: headers_up(headers) }
-    }
-}
-
-impl TryFrom<proto::HttpResponse> for Response {
-    type Error = Refusal;
-
-    fn try_from(proto::HttpResponse { status, headers }: proto::HttpResponse) -> Result<Self, Refusal> {
-        let bad = |_| Refusal::new(Code::InvalidArgument, format!("{status} is not a status of HTTP"));
-        Ok(Self { status: status.try_into().map_err(bad)?, headers: headers_down(headers) })
-    }
-}
-
-/// A message that carries a piece of a stream of bytes, or why there are no more.
-pub(super) trait Piece: Sized + Send + 'static {
-    /// For data.
-    fn data(data: Bytes) -> Self;
     /// For the reason that ends an incomplete stream.
-    fn failed(why: String) -> Self;
+    fn failed(why: String) -> Self {
+        Self { of: Some(relay_piece::Of::Failed(why)) }
+    }
+
     /// What is in it. A message that has no place in the middle of a stream is a refusal.
-    fn read(self) -> Result<Bytes, Refusal>;
-}
-
-macro_rules! pieces {
-    ($($message:ident in $module:ident: $($head:ident)|+;)*) => { $(
-        impl Piece for proto::$message {
-            fn data(data: Bytes) -> Self {
-                Self { of: Some($module::Of::Data(data)) }
+    fn read(self) -> Result<Bytes, Refusal> {
+        match self.of {
+            Some(relay_piece::Of::Data(data)) => Ok(data),
+            Some(relay_piece::Of::Failed(why)) => Err(Refusal::new(Code::Aborted, why)),
+            Some(relay_piece::Of::Relay(_)) => {
+                Err(Refusal::new(Code::InvalidArgument, "head of a stream in its middle"))
             }
-
-            fn failed(why: String) -> Self {
-                Self { of: Some($module::Of::Failed(why)) }
-            }
-
-            fn read(self) -> Result<Bytes, Refusal> {
-                match self.of {
-                    Some($module::Of::Data(data)) => Ok(data),
-                    Some($module::Of::Failed(why)) => Err(Refusal::new(Code::Aborted, why)),
-                    Some($($module::Of::$head(_))|+) => {
-                        Err(Refusal::new(Code::InvalidArgument, "head of a stream in its middle"))
-                    }
-                    None => Err(incomplete("piece of a stream")),
-                }
-            }
+            None => Err(incomplete("piece of a stream")),
         }
-    )* };
-}
-
-pieces! {
-    RaftPiece in raft_piece: Head;
-    HttpPiece in http_piece: Request | Response;
-    RelayPiece in relay_piece: Relay;
+    }
 }
 
 /// Bytes as messages: the first is given, a failure becomes the last.
-pub(super) fn pieces<P: Piece>(head: Option<P>, data: Stream<Bytes>) -> impl futures_util::Stream<Item = P> + Send {
+pub(super) fn pieces(
+    head: Option<proto::RelayPiece>,
+    data: Stream<Bytes>,
+) -> impl futures_util::Stream<Item = proto::RelayPiece> + Send {
     let whole = data.scan(false, |ended, piece| {
         let over = *ended;
         *ended = piece.is_err();
         std::future::ready((!over).then_some(piece))
     });
     stream::iter(head).chain(whole.map(|piece| match piece {
-        Ok(data) => P::data(data),
-        Err(refusal) => P::failed(refusal.text),
+        Ok(data) => proto::RelayPiece::data(data),
+        Err(refusal) => proto::RelayPiece::failed(refusal.text),
     }))
 }
 
 /// Messages as bytes; ends after the first failure.
-pub(super) fn bytes<P: Piece>(messages: tonic::Streaming<P>) -> Stream<Bytes> {
-    until_error(messages.map(|message| message.map_err(Refusal::from).and_then(P::read)))
+pub(super) fn bytes(messages: tonic::Streaming<proto::RelayPiece>) -> Stream<Bytes> {
+    until_error(messages.map(|message| message.map_err(Refusal::from).and_then(proto::RelayPiece::read)))
 }
 
 /// Messages as what they say; ends after the first failure.

@@ -81,48 +81,6 @@ pub struct Standing {
 pub trait Raft: Send + Sync {
     /// One request and its reply. `kind` says which.
     async fn call(&self, from: Peer, kind: u32, body: Bytes) -> Result<Bytes, Refusal>;
-
-    /// A snapshot: what it is, then its data in pieces.
-    async fn snapshot(&self, from: Peer, head: Bytes, data: Stream<Bytes>) -> Result<Bytes, Refusal>;
-}
-
-/// What one manager passes on to another.
-#[async_trait]
-pub trait Control: Send + Sync {
-    /// A proposal for the leader, and what became of it.
-    async fn propose(&self, from: Peer, body: Bytes) -> Result<Bytes, Refusal>;
-
-    /// A request of the Docker API, answered in the caller's stead. Bodies are streams both ways: a hijacked
-    /// connection (`exec`, `attach`) is an answer 101 whose data is what the other side says.
-    async fn http(&self, from: Peer, request: Http<Request>) -> Result<Http<Response>, Refusal>;
-}
-
-/// A head of HTTP and the data that follows it.
-pub struct Http<Head> {
-    /// The request line or the status, and the headers.
-    pub head: Head,
-    /// The body, or what crosses a hijacked connection.
-    pub data: Stream<Bytes>,
-}
-
-/// The request line and headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// `GET`, `POST`, ...
-    pub method: String,
-    /// Path and query.
-    pub target: String,
-    /// Names and values, in order.
-    pub headers: Vec<(String, Bytes)>,
-}
-
-/// The status and headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Response {
-    /// 200, 404, ...
-    pub status: u16,
-    /// Names and values, in order.
-    pub headers: Vec<(String, Bytes)>,
 }
 
 /// One stream a node: what it should do comes down, what became of it goes up.
@@ -186,8 +144,6 @@ pub enum Downward {
     Managers(Vec<Reach>),
     /// Keys of membership and of encrypted networks.
     NetworkKeys(Bytes),
-    /// How often to say that one is alive, from now on.
-    HeartbeatMs(u32),
     /// Roots to trust (PEM), and whether to renew the certificate at once.
     Renew {
         /// All of them.
@@ -204,8 +160,6 @@ pub enum Downward {
         /// What for.
         request: Bytes,
     },
-    /// The members of the cluster, so that nobody needs to find them one by one.
-    Members(Bytes),
     /// What the managers hold of the node itself.
     Node(Bytes),
 }

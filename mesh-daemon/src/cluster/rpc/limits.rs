@@ -45,5 +45,3 @@ pub(super) const REDIAL_LAST: Duration = Duration::from_secs(1);
 
 /// Addresses that connections are kept to; the one that was not used for longest makes room.
 pub(super) const MAX_PEERS: usize = 256;
-/// Data of HTTP and relays crosses in pieces of at most this.
-pub const MAX_PIECE: usize = 64 * 1024;

@@ -1,6 +1,6 @@
 //! Getting, giving and renewing certificates, over the wire.
 //!
-//! [`found`] and [`join`] are how a node gets its first one, [`Keeper`] owns it from then on, [`Renewal`] keeps it
+//! [`found()`] and [`join()`] are how a node gets its first one, [`Keeper`] owns it from then on, [`Renewal`] keeps it
 //! good. [`Authority`] gives them, on each manager, by what a [`Registry`] has recorded: the store.
 
 mod attempts;

@@ -80,3 +80,21 @@ fn a_contradiction_is_refused_with_line_and_field() {
     refused("[\"10.1.0.2\"]", "[\"224.0.0.1\"]", &["endpoints[0].addresses", "no address of a host"]);
     refused("service = \"web\"", "service = \"wob\"", &["line 27: endpoints[0].service", "no service"]);
 }
+
+#[test]
+fn fields_on_balancing_are_checked() {
+    let service = |more: &str, said: &[&str]| {
+        refused("ports = [{ published", &format!("{more}\nports = [{{ published"), said);
+    };
+    service("balancing = \"random\"", &["line 19", "balancing", "round-robin", "least-connections", "prefer-local"]);
+    service("slots = 100", &["line 19", "services[0].slots", "100 is no power of two in 64..65536"]);
+    service("slots = 32", &["services[0].slots"]);
+    service("slots = 131072", &["services[0].slots"]);
+    service("affinity_seconds = 60", &["line 19", "services[0].affinity_seconds", "balancing = \"client\""]);
+    service("balancing = \"client\"\naffinity_seconds = 0", &["line 20", "0 is not in 1..604800"]);
+    service("new_flows_per_second = 0", &["line 19", "services[0].new_flows_per_second", "nobody"]);
+    let task = |more: &str, said: &[&str]| refused("service = \"web\"", &format!("service = \"web\"\n{more}"), said);
+    task("weight = 0", &["line 28", "endpoints[0].weight", "0 is not in 1..256", "drain"]);
+    task("weight = 257", &["line 28", "endpoints[0].weight"]);
+    task("drain_until = 1764000000", &["line 28", "endpoints[0].drain_until", "draining = true"]);
+}

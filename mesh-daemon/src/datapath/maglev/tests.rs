@@ -39,6 +39,37 @@ fn every_slot_is_taken_and_shares_differ_by_at_most_one() {
     }
 }
 
+/// Candidates of these weights, numbered from 1.
+fn weighted(weights: &[u32]) -> Vec<Candidate> {
+    candidates(1..=weights.len() as u32)
+        .into_iter()
+        .zip(weights)
+        .map(|(candidate, weight)| Candidate { weight: *weight, ..candidate })
+        .collect()
+}
+
+#[test]
+fn shares_follow_weights() {
+    for weights in [&[1, 3][..], &[2, 6], &[1, 1, 2], &[5, 1, 1, 1], &[256, 256], &[7]] {
+        let all: u32 = weights.iter().sum();
+        for table in [super::table(&weighted(weights), 2048), super::rounds(&weighted(weights), 2048)] {
+            let shares = shares(&table);
+            for (number, weight) in (1..).zip(weights) {
+                let due = 2048 * *weight as usize / all as usize;
+                let has = shares.get(&number).copied().unwrap_or(0);
+                assert!(has.abs_diff(due) <= weights.len(), "{weights:?}: {has} instead of {due}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rounds_serve_one_after_the_other() {
+    assert_eq!(super::rounds(&weighted(&[1, 1, 1]), 8), [1, 2, 3, 1, 2, 3, 1, 2]);
+    assert_eq!(super::rounds(&weighted(&[1, 3]), 8), [2, 2, 1, 2, 2, 2, 1, 2]);
+    assert_eq!(super::rounds(&[], 8), Vec::<u32>::new());
+}
+
 #[test]
 fn the_order_of_candidates_does_not_matter() {
     assert_eq!(table(&candidates(1..=9)), table(&candidates((1..=9).rev())));

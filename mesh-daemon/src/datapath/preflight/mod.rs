@@ -8,6 +8,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use super::desired::PortRange;
 
 mod ports;
+pub mod sockets;
 
 pub use ports::KernelPorts;
 
@@ -61,6 +62,22 @@ pub enum Unfit {
         local: PortRange,
         /// The first port that is in both.
         port: u16,
+    },
+    /// Somebody has one of the ports.
+    #[error(
+        "{process} has port {port} ({table}), which is among those for flows of tasks to the outside \
+         (node.masquerade_ports, {}-{}): end it, or choose other ports",
+        wanted.first, wanted.last
+    )]
+    Socket {
+        /// What is to be lent.
+        wanted: PortRange,
+        /// The port.
+        port: u16,
+        /// Where the kernel lists the socket.
+        table: &'static str,
+        /// Who it is.
+        process: String,
     },
 }
 

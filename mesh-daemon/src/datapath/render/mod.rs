@@ -13,6 +13,8 @@ use super::desired::{self, Desired, addr};
 use super::facts::Facts;
 use super::tables::Tables;
 
+mod own_ports;
+mod routes;
 mod services;
 mod tallies;
 
@@ -32,6 +34,12 @@ pub enum Waiting {
     Slots {
         /// Its name.
         service: String,
+    },
+    /// The node has more routes than there is room for.
+    #[error("{left_out} routes of this node are beyond the {} that tasks can use", limits::ROUTES)]
+    Routes {
+        /// How many tasks cannot use.
+        left_out: usize,
     },
     /// The next hop to a node is not resolved.
     #[error("node {node} at {vtep} has no resolved next hop")]
@@ -54,6 +62,7 @@ pub fn render(desired: &Desired, facts: &Facts, flow_sets: u32, before: &Tables)
     render_nodes(desired, facts, &numbers, &mut tables, &mut waiting);
     render_endpoints(desired, facts, &numbers, before, &mut tables, &mut waiting);
     services::render(desired, before, &mut tables, &mut waiting);
+    routes::render(desired, facts, &mut tables, &mut waiting);
     tables.locals = facts.addresses.iter().take(limits::LOCALS as usize).map(|ip| (addr(*ip), 0)).collect();
     let own = |v4| desired.node.own_address(v4).map_or(Addr::ZERO, addr);
     let ports = desired.node.masquerade_ports;

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::{Waiting, render};
 use crate::datapath::facts::{Facts, Interface, Path as Way};
+use crate::datapath::status;
 use crate::datapath::tables::{Tables, plan};
 use crate::datapath::{Desired, file};
 
@@ -116,6 +117,54 @@ fn a_draining_task_gets_no_new_flows_and_keeps_its_old_ones() {
     // Gone, it is nobody's previous any more.
     let gone = rendered(&desired(&[2], &[]), &after);
     assert!(slots(&gone).iter().all(|slot| slot.current != number && slot.previous != number));
+}
+
+/// The text of a service or of its first task, changed.
+fn changed(remote: &[u8], with: impl FnOnce(&mut Desired)) -> Desired {
+    let mut state = desired(remote, &[]);
+    with(&mut state);
+    assert_eq!(state.check(), Ok(()));
+    state
+}
+
+#[test]
+fn a_table_has_the_size_that_is_desired_or_that_its_tasks_ask_for() {
+    let many: Vec<u8> = (1..=10).collect();
+    let large = rendered(&desired(&many, &[]), &Tables::default());
+    assert_eq!(slots(&large).len(), 512);
+    // Whatever was before.
+    assert_eq!(slots(&rendered(&desired(&[1], &[]), &large)).len(), 64);
+    let named = changed(&[1], |state| state.services[0].slots = Some(1024));
+    for before in [Tables::default(), large] {
+        assert_eq!(slots(&rendered(&named, &before)).len(), 1024);
+    }
+}
+
+#[test]
+fn a_table_that_shrinks_keeps_in_reach_whom_it_can() {
+    let before = rendered(&changed(&[1, 2], |state| state.services[0].slots = Some(128)), &Tables::default());
+    let after = rendered(&changed(&[1, 2], |state| state.services[0].slots = Some(64)), &before);
+    for (old, new) in slots(&before).chunks(2).zip(slots(&after)) {
+        let reached = old.iter().filter(|slot| [new.current, new.previous].contains(&slot.current)).count();
+        assert!(reached >= 1, "{old:?} became {new:?}");
+    }
+}
+
+#[test]
+fn a_drain_that_is_over_ends_everywhere_at_its_time() {
+    let state = changed(&[1, 2], |state| {
+        state.endpoints[1].draining = true;
+        state.endpoints[1].drain_until = Some(1000);
+    });
+    let number = |tables: &Tables| tables.endpoints[&EndpointKey::new(5000, state.endpoints[1].mac)].backend;
+    let during = rendered(&status::at(&state, 999), &rendered(&desired(&[1, 2], &[]), &Tables::default()));
+    assert!(slots(&during).iter().any(|slot| slot.previous == number(&during)));
+    let after = rendered(&status::at(&state, 1000), &during);
+    assert_eq!(number(&after), 0, "nobody's task");
+    let gone = number(&during);
+    assert!(slots(&after).iter().all(|slot| slot.previous != gone && slot.current != gone && slot.current != 0));
+    // The endpoint itself stays, and so does its link.
+    assert_eq!(after.endpoints.len(), during.endpoints.len() - 1, "but not in the ingress network");
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl Board {
     }
 
     fn network(&mut self, network: &Arc<Network>) {
-        let item = network.vni.is_some().then(|| Item::Network(Network::clone(network)));
+        let item = network.vni.is_some().then(|| Item::Network(Box::new(Network::clone(network))));
         self.put(ItemKey::Network(network.id), None, item);
     }
 
@@ -107,14 +107,14 @@ impl Board {
 
     fn service(&mut self, service: &Service) {
         let item = service.endpoint.as_ref().map(|endpoint| {
-            Item::Service(Reachable {
+            Item::Service(Box::new(Reachable {
                 id: service.id,
                 name: service.spec.annotations.name.clone(),
                 labels: service.spec.annotations.labels.clone(),
                 mode: service.spec.endpoint.mode,
                 endpoint: endpoint.clone(),
                 networks: service.spec.networks().to_vec(),
-            })
+            }))
         });
         self.put(ItemKey::Service(service.id), None, item);
     }

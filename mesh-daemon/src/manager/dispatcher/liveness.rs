@@ -6,8 +6,9 @@ use crate::model::node::{Node, NodeState};
 
 /// A session that broke is waited for so long.
 const RETURN: Duration = Duration::from_secs(2);
-/// A node that membership holds for dead, and whose session has been silent for so long, is.
-const SILENCE: Duration = Duration::from_millis(1500);
+/// A node that membership holds for dead, and whose session has been silent for so long, is. Two heartbeats,
+/// and room for a machine that is busy: membership alone errs within a second there.
+const SILENCE: Duration = Duration::from_millis(2500);
 /// So many heartbeats may be missed in a row.
 const MISSED: u32 = 3;
 /// Nodes are given so long to come to a new leader.

@@ -1,6 +1,6 @@
 //! Tells nodes what to do, and hears what became of it.
 //!
-//! Each node has one session, with the leader. Down go the items of the [`Board`](board) that the node does
+//! Each node has one session, with the leader. Down go the items of the board that the node does
 //! not know; up come statuses of tasks, and the version that the node has put in force. A session that breaks
 //! goes on where it was. After a change of leader everything is sent again; nothing is restarted by that, for
 //! a node compares what it is told with what it has.
@@ -207,7 +207,8 @@ impl rpc::Dispatcher for Dispatcher {
             let mut sessions = inner.sessions();
             sessions.last += 1;
             let number = sessions.last;
-            let live = Live { number, connected: true, heard: Instant::now(), applied: since, invite };
+            // What it was told it need not have put in force: it says so itself.
+            let live = Live { number, connected: true, heard: Instant::now(), applied: 0, invite };
             sessions.of.insert(from.node, live);
             number
         };

@@ -17,6 +17,7 @@ mod update;
 
 use jiff::Timestamp;
 
+pub(super) use self::restart::later;
 use self::restart::{Restarts, Start};
 use self::slot::{Place, Seat, Slot, seat};
 use self::update::Updates;

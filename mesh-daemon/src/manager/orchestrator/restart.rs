@@ -105,6 +105,7 @@ pub(super) fn start(view: &Tables, slot: &Slot, task: &Task, now: Timestamp) -> 
     if start <= now { Start::Now } else { Start::At(start) }
 }
 
-pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
+/// A time so much later; the end of time, if there is none.
+pub(in crate::manager) fn later(time: Timestamp, by: Duration) -> Timestamp {
     jiff::SignedDuration::try_from(by).ok().and_then(|by| time.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }

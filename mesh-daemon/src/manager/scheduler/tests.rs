@@ -73,10 +73,12 @@ fn counts(decisions: &[Decision]) -> BTreeMap<u128, usize> {
 }
 
 fn reasons(decisions: &[Decision]) -> Vec<&str> {
-    let reason = |decision| match decision {
-        &Decision::Wait { ref reason, .. } => Some(reason.as_str()),
-        Decision::Place { .. } => None,
-    };
+    fn reason(decision: &Decision) -> Option<&str> {
+        match decision {
+            Decision::Wait { reason, .. } => Some(reason.as_str()),
+            Decision::Place { .. } => None,
+        }
+    }
     decisions.iter().filter_map(reason).collect()
 }
 

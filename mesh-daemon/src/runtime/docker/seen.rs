@@ -67,6 +67,8 @@ pub(super) fn status(id: ContainerId, seen: ContainerInspectResponse) -> Status 
         labels: labels.into_iter().collect(),
         image: config.image.unwrap_or_default(),
         image_id: seen.image.unwrap_or_default(),
+        ports: config.exposed_ports.into_iter().flatten().collect(),
+        tty: config.tty.unwrap_or_default(),
         command: seen.path.into_iter().chain(seen.args.into_iter().flatten()).collect(),
         created: time(seen.created.as_deref()),
         state: how,

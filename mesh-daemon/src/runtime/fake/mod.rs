@@ -256,6 +256,8 @@ impl FakeRuntime {
             labels,
             image_id: Digest::of(spec.image.as_bytes()).to_string(),
             image: spec.image,
+            ports: Vec::new(),
+            tty: spec.tty,
             command: spec.command.into_iter().chain(spec.args).collect(),
             created: fake.created,
             state,

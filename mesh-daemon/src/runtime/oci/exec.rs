@@ -124,7 +124,7 @@ impl Ready {
         Ok(ExecSession { input: Some(Box::pin(keys)), output, resize, exit: Box::pin(ended) })
     }
 
-    /// Runs a probe to its end; what it wrote comes back. Whoever drops this ends the probe by [`Probe`].
+    /// Runs a probe to its end; what it wrote comes back. One that takes too long is killed.
     pub(super) async fn probe(self, limit: std::time::Duration) -> Probed {
         let pid_file = self.pid_file.clone();
         let failed = |error: String| Probed { well: false, output: error };

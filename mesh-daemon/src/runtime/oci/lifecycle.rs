@@ -126,6 +126,8 @@ impl Inner {
             image_id: image.id.clone(),
             manifest: image.manifest.clone(),
             command: bundle::command(spec, &image.config)?,
+            ports: image.config.exposed_ports.iter().flat_map(|ports| ports.keys().cloned()).collect(),
+            tty: spec.tty,
             created: (self.clock)(),
             stop_signal: signals.iter().find(|signal| !signal.is_empty()).copied().unwrap_or_default().to_owned(),
             grace_ms: u64::try_from(spec.stop_grace().as_millis()).unwrap_or(u64::MAX),

@@ -1,7 +1,7 @@
 //! The embedded runtime: containers by the command line of an OCI runtime, without an engine.
 //!
-//! A container is a directory. [`record`] says what lies in it and what that means; [`rootfs`] and [`volumes`]
-//! make its file systems; [`bundle`] writes what the OCI runtime is told; [`shim`] is the process beside it,
+//! A container is a directory. `record` says what lies in it and what that means; `rootfs` and `volumes`
+//! make its file systems; `bundle` writes what the OCI runtime is told; [`shim`] is the process beside it,
 //! which outlives the daemon. The daemon itself only starts shims, reads files and waits. Networks are the
 //! caller's: a container joins a namespace that is there.
 
@@ -218,6 +218,8 @@ impl Inner {
             image: record.image,
             image_id: record.image_id.to_string(),
             command: record.command,
+            ports: record.ports,
+            tty: record.tty,
             created: record.created,
             state,
             health,

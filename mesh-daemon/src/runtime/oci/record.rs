@@ -31,6 +31,10 @@ pub(super) struct Record {
     pub(super) image_id: Digest,
     pub(super) manifest: Digest,
     pub(super) command: Vec<String>,
+    #[serde(default)]
+    pub(super) ports: Vec<String>,
+    #[serde(default)]
+    pub(super) tty: bool,
     pub(super) created: Timestamp,
     pub(super) stop_signal: String,
     pub(super) grace_ms: u64,

@@ -3,7 +3,7 @@
 //! It starts the container by the OCI runtime, is the parent of its first process, writes its output to
 //! files, and in the end its exit code. So a daemon may stop and come back: containers, output and exit
 //! codes are not lost. It speaks to the daemon by files alone, and by being alive: see
-//! [`Directory::alive`]. Synchronous, and small, since there is one for each container.
+//! `Directory::alive`. Synchronous, and small, since there is one for each container.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, PipeReader, Read, Write as _};

@@ -10,9 +10,9 @@ use tonic::Status;
 
 use super::Link;
 use crate::cluster::rpc::convert;
-use crate::cluster::rpc::face::{Downward, Granted, Http, Request, Response, Standing, Stream, Upward};
+use crate::cluster::rpc::face::{Downward, Granted, Standing, Stream, Upward};
 use crate::cluster::rpc::limits::{MAX_MESSAGE, MAX_RAFT_MESSAGE};
-use crate::cluster::rpc::proto::{self, http_piece, raft_piece, relay_piece};
+use crate::cluster::rpc::proto::{self, relay_piece};
 use crate::cluster::rpc::refusal::{Code, Refusal};
 use crate::model::id::NodeId;
 
@@ -100,47 +100,6 @@ impl Link {
             .max_decoding_message_size(MAX_RAFT_MESSAGE)
             .max_encoding_message_size(MAX_RAFT_MESSAGE);
         Ok(within(deadline, client.call(proto::RaftRequest { kind, body })).await?.body)
-    }
-
-    /// A snapshot: what it is, then its data. An error in the data tells the other side that it is incomplete.
-    ///
-    /// # Errors
-    /// As the manager says, or if there is no answer in time.
-    pub async fn snapshot(&self, head: Bytes, data: Stream<Bytes>, deadline: Duration) -> Result<Bytes, Refusal> {
-        let mut client = proto::raft_client::RaftClient::new(self.channel.clone());
-        let head = proto::RaftPiece { of: Some(raft_piece::Of::Head(head)) };
-        Ok(within(deadline, client.snapshot(convert::pieces(Some(head), data))).await?.body)
-    }
-
-    /// A proposal, and what became of it.
-    ///
-    /// # Errors
-    /// As the manager says, or if there is no answer in time.
-    pub async fn propose(&self, body: Bytes, deadline: Duration) -> Result<Bytes, Refusal> {
-        let mut client =
-            proto::control_client::ControlClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        Ok(within(deadline, client.propose(proto::Proposal { body })).await?.body)
-    }
-
-    /// A request of the Docker API, to be answered there. `deadline` is for the head of the answer; its data
-    /// takes as long as it takes.
-    ///
-    /// # Errors
-    /// As the manager says, or if there is no head in time.
-    pub async fn http(&self, request: Http<Request>, deadline: Duration) -> Result<Http<Response>, Refusal> {
-        let mut client =
-            proto::control_client::ControlClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        let head = proto::HttpPiece { of: Some(http_piece::Of::Request(request.head.into())) };
-        let answer = async {
-            let mut pieces = client.http(convert::pieces(Some(head), request.data)).await?.into_inner();
-            let first = pieces.message().await?;
-            Ok(tonic::Response::new((first, pieces)))
-        };
-        let (first, pieces) = within(deadline, answer).await?;
-        let Some(http_piece::Of::Response(head)) = first.and_then(|piece| piece.of) else {
-            return Err(Refusal::new(Code::Internal, "an answer begins with its head"));
-        };
-        Ok(Http { head: head.try_into()?, data: convert::bytes(pieces) })
     }
 
     /// A session: what this node says goes up, what the manager says comes down. It lasts as long as both.

@@ -24,7 +24,7 @@ use tonic::service::Routes;
 
 pub(in crate::cluster) use self::guests::neighbourhood;
 use self::guests::{Guests, Place};
-use super::face::{Control, Dispatcher, Health, Raft, Relay, Trust};
+use super::face::{Dispatcher, Health, Raft, Relay, Trust};
 use super::limits::{
     GUEST_STAY, HANDSHAKE, KEEPALIVE, KEEPALIVE_ANSWER, MAX_CONNECTIONS, MAX_GUEST_STREAMS, MAX_HEADERS, MAX_STREAMS,
     RECHECK,
@@ -51,8 +51,6 @@ pub struct Services {
     pub trust: Arc<dyn Trust>,
     /// For managers.
     pub raft: Arc<dyn Raft>,
-    /// For managers.
-    pub control: Arc<dyn Control>,
     /// For all nodes.
     pub dispatcher: Arc<dyn Dispatcher>,
     /// For all nodes.

@@ -11,22 +11,19 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::{Caller, Services};
 use crate::cluster::ca::Peer;
 use crate::cluster::rpc::convert;
-use crate::cluster::rpc::face::{self, Asked, Http, Proof, Upward};
+use crate::cluster::rpc::face::{self, Asked, Proof, Upward};
 use crate::cluster::rpc::limits::{CALL, MAX_MESSAGE, MAX_RAFT_MESSAGE, MAX_TRUST_MESSAGE};
-use crate::cluster::rpc::proto::{self, http_piece, raft_piece, relay_piece};
+use crate::cluster::rpc::proto::{self, relay_piece};
 use crate::cluster::rpc::refusal::{Code, Refusal};
 use crate::model::id::NodeId;
 use crate::model::node::Role;
 
 /// All services of a manager.
 pub(super) fn routes(services: Services, own: NodeId) -> Routes {
-    let Services { trust, raft, control, dispatcher, relay, health } = services;
+    let Services { trust, raft, dispatcher, relay, health } = services;
     let raft = proto::raft_server::RaftServer::new(RaftService(raft)).max_decoding_message_size(MAX_RAFT_MESSAGE);
     Routes::new(proto::trust_server::TrustServer::new(TrustService(trust)).max_decoding_message_size(MAX_TRUST_MESSAGE))
         .add_service(raft.max_encoding_message_size(MAX_RAFT_MESSAGE))
-        .add_service(
-            proto::control_server::ControlServer::new(ControlService(control)).max_decoding_message_size(MAX_MESSAGE),
-        )
         .add_service(
             proto::dispatcher_server::DispatcherServer::new(DispatcherService(dispatcher))
                 .max_decoding_message_size(MAX_MESSAGE),
@@ -115,45 +112,6 @@ impl proto::raft_server::Raft for RaftService {
         let proto::RaftRequest { kind, body } = request.into_inner();
         answer(async { Ok(proto::RaftReply { body: self.0.call(peer, kind, body).await? }) }).await
     }
-
-    /// A snapshot takes as long as it takes: it ends with the connection, whose peer is asked whether it lives.
-    async fn snapshot(
-        &self,
-        request: Request<Streaming<proto::RaftPiece>>,
-    ) -> Result<Response<proto::RaftReply>, Status> {
-        let peer = manager(&request)?;
-        let mut pieces = request.into_inner();
-        let Some(raft_piece::Of::Head(head)) = pieces.message().await?.and_then(|piece| piece.of) else {
-            return Err(Refusal::new(Code::InvalidArgument, "a snapshot begins with its head").into());
-        };
-        let body = self.0.snapshot(peer, head, convert::bytes(pieces)).await?;
-        Ok(Response::new(proto::RaftReply { body }))
-    }
-}
-
-struct ControlService(Arc<dyn face::Control>);
-
-#[async_trait]
-impl proto::control_server::Control for ControlService {
-    type HttpStream = BoxStream<'static, Result<proto::HttpPiece, Status>>;
-
-    async fn propose(&self, request: Request<proto::Proposal>) -> Result<Response<proto::Outcome>, Status> {
-        let peer = manager(&request)?;
-        let proto::Proposal { body } = request.into_inner();
-        answer(async { Ok(proto::Outcome { body: self.0.propose(peer, body).await? }) }).await
-    }
-
-    async fn http(&self, request: Request<Streaming<proto::HttpPiece>>) -> Result<Response<Self::HttpStream>, Status> {
-        let peer = manager(&request)?;
-        let mut pieces = request.into_inner();
-        let Some(http_piece::Of::Request(head)) = pieces.message().await?.and_then(|piece| piece.of) else {
-            return Err(Refusal::new(Code::InvalidArgument, "a request begins with its head").into());
-        };
-        let request = Http { head: head.into(), data: convert::bytes(pieces) };
-        let Http { head, data } = self.0.http(peer, request).await?;
-        let head = proto::HttpPiece { of: Some(http_piece::Of::Response(head.into())) };
-        Ok(Response::new(convert::pieces(Some(head), data).map(Ok).boxed()))
-    }
 }
 
 struct DispatcherService(Arc<dyn face::Dispatcher>);
@@ -190,8 +148,8 @@ impl proto::relay_server::Relay for RelayService {
         let Some(relay_piece::Of::Relay(relay)) = pieces.message().await?.and_then(|piece| piece.of) else {
             return Err(Refusal::new(Code::InvalidArgument, "a relay begins with its number").into());
         };
-        let down = self.0.open(peer, relay, convert::bytes::<proto::RelayPiece>(pieces)).await?;
-        Ok(Response::new(convert::pieces::<proto::RelayPiece>(None, down).map(Ok).boxed()))
+        let down = self.0.open(peer, relay, convert::bytes(pieces)).await?;
+        Ok(Response::new(convert::pieces(None, down).map(Ok).boxed()))
     }
 }
 

@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use harness::clients::{Ping, ask, curl, url};
+use harness::clients::{Ping, ask, curl, iperf3, url};
 use harness::meshd::{Cluster, State, TaskSpec};
 use harness::process::Proc;
-use harness::{Plan, Transport, servers};
+use harness::{Plan, TaskPlan, Transport, servers};
 
 use super::dial::{assert_tcp_refused, failed_requests};
 use super::{addresses, assert_no_drops, assert_pings, cluster, drops};
@@ -133,4 +133,83 @@ fn a_task_dials_published_ports_of_nodes() {
         }
     }
     assert_no_drops(&cluster);
+}
+
+/// A machine behind the client, on a wire of 1300 bytes: the client routes, and tells who sends too much.
+#[test]
+fn a_task_learns_how_much_the_path_to_the_outside_carries() {
+    let cluster = cluster(&Plan::default(), state(), &[]);
+    let (task, node, client) = (&cluster.tasks[0].ns, &cluster.bed.nodes[0], &cluster.bed.clients[0]);
+    let [router4, router6]: [IpAddr; 2] = [[10, 99, 0, 1].into(), "fd00:99::1".parse::<Ipv6Addr>().unwrap().into()];
+    let plan = TaskPlan::new("behind").ip4("10.99.0.2/24").ip6("fd00:99::2/64").mtu(1300);
+    let behind = client.task(&plan.gateway(router4).gateway(router6)).unwrap();
+    let link = &behind.host_link;
+    client
+        .ns
+        .ip(&[format!("addr add {router4}/24 dev {link}"), format!("addr add {router6}/64 dev {link} nodad")])
+        .unwrap();
+    client.ns.sysctl("net/ipv4/ip_forward", "1").unwrap();
+    client.ns.sysctl("net/ipv6/conf/all/forwarding", "1").unwrap();
+    node.ns
+        .ip(&[
+            format!("route add 10.99.0.0/24 via {}", client.ip4),
+            format!("route add fd00:99::/64 via {}", client.ip6),
+        ])
+        .unwrap();
+    let _server = servers::iperf3(&behind.ns, 5201).unwrap();
+    let target = |v6: bool| -> IpAddr { if v6 { "fd00:99::2".parse().unwrap() } else { [10, 99, 0, 2].into() } };
+    for v6 in [false, true] {
+        cluster.meshd[0]
+            .wait_until("know the route", |_| Ok(iperf3(task, target(v6), 5201, &["-n", "1K"]).is_ok()))
+            .unwrap();
+        let sent = iperf3(task, target(v6), 5201, &["-n", "2M"]).unwrap();
+        assert!(sent.sent >= 2 << 20, "{sent:?}");
+    }
+    assert!(cluster.meshd[0].counter("ErrorReturned").unwrap() >= 2);
+    assert_no_drops(&cluster);
+}
+
+/// Two ways to the outside: each flow has the address of the one it takes.
+#[test]
+fn what_leaves_has_the_address_of_the_way_it_takes() {
+    let mut cluster = cluster(&Plan::default(), state(), &[]);
+    let (node, client) = (cluster.bed.nodes[0].clone(), cluster.bed.clients[0].clone());
+    let peer = client.ns.name();
+    node.ns
+        .ip(&[
+            format!("link add second type veth peer name second netns {peer}"),
+            "addr add 10.98.0.1/24 dev second".to_owned(),
+            "addr add fd00:98::1/64 dev second nodad".to_owned(),
+            "link set second up".to_owned(),
+        ])
+        .unwrap();
+    client
+        .ns
+        .ip(&[
+            "addr add 10.98.0.9/24 dev second".to_owned(),
+            "addr add fd00:98::9/64 dev second nodad".to_owned(),
+            "link set second up".to_owned(),
+        ])
+        .unwrap();
+    for ns in [&node.ns, &client.ns] {
+        ns.run(["ethtool", "-K", "second", "tx", "off"]).unwrap();
+    }
+    let task = cluster.tasks[0].ns.clone();
+    let _outside = servers::whoami(&client.ns, "outside", 9001).unwrap();
+    let second: [IpAddr; 2] = [[10, 98, 0, 9].into(), "fd00:98::9".parse::<Ipv6Addr>().unwrap().into()];
+    // Not an uplink yet: no program would see what is answered there.
+    cluster.meshd[0].wait_until("know the routes", |meshd| Ok(meshd.dump("ROUTES")?.len() >= 7)).unwrap();
+    for outside in second {
+        assert_tcp_refused(&task, outside, 9001);
+    }
+    let text =
+        cluster.state.file(&cluster.bed.nodes, 0).replace(r#"uplinks = ["eth0"]"#, r#"uplinks = ["eth0", "second"]"#);
+    cluster.meshd[0].apply(&text).unwrap();
+    let own: [IpAddr; 2] = [[10, 98, 0, 1].into(), "fd00:98::1".parse::<Ipv6Addr>().unwrap().into()];
+    for (own, outside) in own.into_iter().chain(addresses(&node)).zip(second.into_iter().chain(addresses(&client))) {
+        for transport in BOTH {
+            let seen = ask(&task, transport, outside, 9001).unwrap();
+            assert_eq!((seen.name.as_str(), seen.peer.ip()), ("outside", own), "{transport:?} {outside}");
+        }
+    }
 }

@@ -1,0 +1,107 @@
+//! The cluster as its user sees it: real nodes, the real docker CLI, real containers, a client outside.
+
+mod failure;
+mod membership;
+mod service;
+mod update;
+mod way_out;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use harness::clients::{Seen, ask};
+use harness::image::{Image, ImagePlan};
+use harness::nodes::Nodes;
+use harness::{Plan, Transport, image};
+
+/// The image that all tasks are made of; it is in each node's store.
+const IMAGE: &str = "whoami:1";
+/// Where its program listens.
+const TARGET: u16 = 7000;
+/// Requests among which every one of a few tasks is met.
+const ENOUGH: usize = 200;
+
+/// One cluster at a time: its nodes tell by time who is alive, and the machine has few cores.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `whoami`, with a shell to check it by.
+fn image() -> anyhow::Result<Image> {
+    let busybox = std::fs::read("/bin/busybox").context("busybox-static is installed")?;
+    let whoami = std::fs::read(image::static_whoami()?)?;
+    let file = |name: &str, content: &[u8]| (name.to_owned(), content.to_vec(), 0o755);
+    Image::pack(&ImagePlan {
+        reference: IMAGE.to_owned(),
+        files: vec![file("whoami", &whoami), file("bin/sh", &busybox), file("bin/nc", &busybox)],
+        entrypoint: vec!["/whoami".to_owned()],
+        env: vec!["PATH=/bin".to_owned()],
+        exposed_ports: vec!["7000/tcp".to_owned()],
+    })
+}
+
+/// So many nodes and one client; they are in no swarm.
+#[track_caller]
+fn nodes(count: u8) -> Nodes {
+    let started = image().and_then(|image| Nodes::start(&Plan { nodes: count, clients: 1, ..Plan::default() }, &image));
+    started.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// A swarm of so many nodes, of which so many are managers.
+#[track_caller]
+fn swarm(count: u8, managers: usize) -> Nodes {
+    let nodes = nodes(count);
+    nodes.form(managers).unwrap();
+    nodes
+        .until("all nodes are ready", |nodes| {
+            let status = nodes.docker(0, &["node", "ls", "--format", "{{.Status}}"])?;
+            Ok(status.lines().filter(|status| *status == "Ready").count() == usize::from(count))
+        })
+        .unwrap();
+    nodes
+}
+
+/// Asks every node from outside until it was answered for by every one of `tasks`; each answer tells the
+/// client's own address.
+#[track_caller]
+fn assert_served(nodes: &Nodes, port: u16, tasks: &BTreeSet<String>) {
+    for node in &nodes.nodes {
+        assert_served_by(nodes, node.host.ip4.into(), port, tasks);
+    }
+}
+
+#[track_caller]
+fn assert_served_by(nodes: &Nodes, entry: IpAddr, port: u16, tasks: &BTreeSet<String>) {
+    let client = &nodes.bed.clients[0];
+    let mut met = BTreeSet::new();
+    for _ in 0..ENOUGH {
+        let Seen { name, peer, .. } = ask(&client.ns, Transport::Tcp, entry, port).unwrap();
+        assert_eq!(peer.ip(), IpAddr::from(client.ip4), "{name} was asked at {entry}");
+        met.insert(name);
+        if met == *tasks {
+            return;
+        }
+    }
+    panic!("{entry}:{port} is answered by {met:?}, not by {tasks:?}");
+}
+
+/// What [`names`] are made of: `docker service create` with this has the image name itself after its slot.
+const NAMED: [&str; 2] = ["--hostname", "{{.Task.Slot}}"];
+
+/// The names that tasks of the first so many slots answer with.
+fn names(slots: u32) -> BTreeSet<String> {
+    (1..=slots).map(|slot| slot.to_string()).collect()
+}
+
+/// Does every node answer for these tasks, and for no other?
+fn is_served(nodes: &Nodes, entries: &[usize], port: u16, tasks: &BTreeSet<String>) -> bool {
+    let client = &nodes.bed.clients[0].ns;
+    entries.iter().all(|entry| {
+        let entry = nodes.nodes[*entry].host.ip4;
+        let asked = (0..24).map(|_| ask(client, Transport::Tcp, entry, port).map(|seen| seen.name));
+        asked.collect::<Result<BTreeSet<_>, _>>().is_ok_and(|met| met.is_subset(tasks))
+    })
+}
