@@ -4,6 +4,7 @@ mod failure;
 mod membership;
 mod service;
 mod update;
+mod way_out;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
