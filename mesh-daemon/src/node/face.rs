@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Base, RELAY_WAIT, logs, runtime};
-use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, RuntimeFacts, wire};
+use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, Restore, RuntimeFacts, wire};
 use crate::manager::dispatcher::Dispatcher;
 use crate::model::id::{NodeId, TaskId};
 use crate::runtime::Runtime;
@@ -20,6 +20,7 @@ pub(super) enum Command {
     Init(Box<Init>, oneshot::Sender<Result<NodeId, Error>>),
     Join(Join, oneshot::Sender<Result<(), Error>>),
     Leave(oneshot::Sender<Result<(), Error>>),
+    Restore(Box<Restore>, oneshot::Sender<Result<NodeId, Error>>),
     Unlock(String, oneshot::Sender<Result<(), Error>>),
 }
 
@@ -81,6 +82,10 @@ impl Cluster for Face {
 
     fn leave(&self) -> Doing<'_, ()> {
         self.ask(Command::Leave)
+    }
+
+    fn restore(&self, restore: Restore) -> Doing<'_, NodeId> {
+        self.ask(|answer| Command::Restore(Box::new(restore), answer))
     }
 
     fn unlock(&self, key: String) -> Doing<'_, ()> {

@@ -213,6 +213,10 @@ impl Cluster for FakeCluster {
         .boxed()
     }
 
+    fn restore(&self, _restore: api::Restore) -> Doing<'_, NodeId> {
+        async { Err(api::Error::internal("this swarm is only said to be")) }.boxed()
+    }
+
     fn unlock(&self, _key: String) -> Doing<'_, ()> {
         async move {
             self.stand(Standing::Worker);
