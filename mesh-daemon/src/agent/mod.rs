@@ -45,6 +45,7 @@ use crate::model::cluster::DATA_PATH_PORT;
 use crate::model::id::{NodeId, TaskId};
 use crate::runtime::{Runtime, RuntimeError};
 
+pub use self::gro::is_on as gro_is_on;
 pub use self::packets::{PacketPath, PacketPathConfig};
 pub use self::picture::{PictureError, load as picture_at};
 pub use self::session::{Managers, Way};

@@ -19,6 +19,7 @@ mod backup;
 mod body;
 mod containers;
 mod convert;
+mod doctor;
 mod engine;
 mod error;
 mod events;
@@ -58,6 +59,7 @@ pub use server::{ServeError, listen, serve};
 pub use stream::Output;
 pub use version::Version;
 
+use crate::doctor::Finding;
 use crate::model::cidr::Cidr;
 use crate::model::cluster::ClusterSpec;
 use crate::model::id::{NodeId, TaskId};
@@ -108,6 +110,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// What a registry says of an image; None if that is not known in a moment. `auth` is the client's
     /// `X-Registry-Auth`. The CLI waits for it before each create, so this must answer fast.
     fn image(&self, reference: String, auth: Option<String>) -> Doing<'_, Option<wire::Distribution>>;
+
+    /// What is as it should be and what is not: of all nodes where the leader is, elsewhere of this one.
+    fn doctor(&self) -> Doing<'_, Vec<Finding>>;
 
     /// Runs the containers of this node.
     fn containers(&self) -> Arc<dyn Runtime>;

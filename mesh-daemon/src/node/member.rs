@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::manager::{GOSSIP, Manager, Parts};
 use super::settings::Settings;
 use super::wire::Book;
-use super::{Base, NodeError, logs, place};
+use super::{Base, NodeError, doctor, logs, place};
 use crate::agent::{self, Agent, Heard};
 use crate::cluster::ca;
 use crate::cluster::gossip::{self, Detector, Endpoint, KeyRing, Me, NodeKey, RingKey, Timing};
@@ -63,12 +63,15 @@ pub(super) struct Member {
 
 /// Where this node is.
 async fn here(settings: &Settings, node: NodeId) -> Result<agent::Place, NodeError> {
-    let uplink = place::interface_of(settings.data_path)?;
+    let mut uplinks = vec![place::interface_of(settings.data_path)?];
+    let mtu = place::mtu(&uplinks[0]).await.unwrap_or(1500);
+    // Clients come where the node is known. An address that is translated on the way is no interface's.
+    uplinks.extend(place::interface_of(settings.advertise.ip()).ok().filter(|it| !uplinks.contains(it)));
     Ok(agent::Place {
         node,
-        mtu: place::mtu(&uplink).await.unwrap_or(1500),
-        addresses: place::of_interfaces(std::slice::from_ref(&uplink))?,
-        uplinks: vec![uplink],
+        mtu,
+        addresses: place::of_interfaces(&uplinks)?,
+        uplinks,
         vtep: settings.data_path,
         port: settings.data_path_port,
     })
@@ -113,6 +116,16 @@ impl Member {
             state: base.paths.picture(),
             namespaces: base.paths.namespaces(),
         });
+        base.examiner.send_replace(Some(Arc::new(doctor::Examiner {
+            pins: base.packets.pins.clone(),
+            keeper: Arc::clone(&keeper),
+            book: Arc::clone(&book),
+            peers: Arc::clone(&peers),
+            members: gossip.members(),
+            clocks: base.clocks.clone(),
+            picture: base.paths.picture(),
+            hostname: base.description.hostname.clone(),
+        })));
         let stop = CancellationToken::new();
         let asking = Arc::clone(&book);
         let managers = move || asking.reaches();
@@ -254,6 +267,11 @@ impl Member {
             Heard::Keys(body) => self.rotate(&body),
             Heard::Renew(roots, now) => self.trust(roots, now).await,
             Heard::Invitation(number, request, link) if self.streams.len() < MAX_STREAMS => {
+                let examiner = self.base.examiner.borrow().clone();
+                if let Some(examiner) = examiner.filter(|_| doctor::is_request(&request)) {
+                    self.streams.spawn(doctor::answer(examiner, number, link));
+                    return Ok(());
+                }
                 let runtime = Arc::clone(&self.base.runtime) as Arc<dyn Runtime>;
                 self.streams.spawn(logs::answer(runtime, number, request, link));
             }
@@ -318,6 +336,7 @@ impl Member {
     /// Ends its part; containers and packets go on.
     pub(super) async fn stop(mut self) {
         self.base.stores.send_replace(None);
+        self.base.examiner.send_replace(None);
         if let Some(manager) = self.manager.take() {
             manager.stop().await;
         }

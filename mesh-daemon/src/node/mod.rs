@@ -5,6 +5,7 @@
 //! manager its log, its port and the controllers.
 
 mod anew;
+mod doctor;
 mod face;
 mod logs;
 mod manager;
@@ -128,6 +129,7 @@ struct Base {
     runtime: Arc<OciRuntime>,
     description: NodeDescription,
     stores: watch::Sender<Option<Store>>,
+    examiner: watch::Sender<Option<Arc<doctor::Examiner>>>,
 }
 
 /// Why a node does not run.
@@ -252,6 +254,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
         packets: config.packets,
         runtime,
         stores: watch::Sender::new(None),
+        examiner: watch::Sender::new(None),
     });
     let (commands, mut commanded) = mpsc::channel(COMMANDS);
     let (local, standing) = watch::channel(Local::default());

@@ -263,6 +263,10 @@ impl Cluster for FakeCluster {
         .boxed()
     }
 
+    fn doctor(&self) -> Doing<'_, Vec<mesh_daemon::doctor::Finding>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
     fn containers(&self) -> Arc<dyn Runtime> {
         // Its tasks are only said to run: it has no containers.
         Arc::new(FakeRuntime::new(Timestamp::now(), Box::new(|_| Script::default())))

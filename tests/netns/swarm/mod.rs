@@ -1,5 +1,6 @@
 //! The cluster as its user sees it: real nodes, the real docker CLI, real containers, a client outside.
 
+mod doctor;
 mod failure;
 mod membership;
 mod place;

@@ -71,3 +71,42 @@ fn a_swarm_stands_on_ipv6_alone_with_a_port_of_its_own_for_tunnels() {
         .until("both nodes answer for both tasks", |nodes| Ok(answers(nodes, &entries, client.into(), &names(2))))
         .unwrap();
 }
+
+#[test]
+fn tunnels_take_another_way_than_clients_and_managers() {
+    let _turn = turn();
+    let nodes = nodes(2);
+    let [one, two] = &nodes.nodes[..] else { panic!("two nodes") };
+    let cable = format!("link add back0 type veth peer name back0 netns {}", two.ns().name());
+    one.ns().ip(&[cable]).unwrap();
+    for (node, address) in [(one, "198.51.100.1/24"), (two, "198.51.100.2/24")] {
+        node.ns().ip(&[format!("addr add {address} dev back0"), "link set back0 up".to_owned()]).unwrap();
+        // As a network card would send: an XDP program at the other end sees frames as they are on a wire.
+        node.ns().run(["ethtool", "-K", "back0", "tx", "off", "tso", "off", "gso", "off", "gro", "on"]).unwrap();
+    }
+    nodes.docker(0, &["swarm", "init", "--advertise-addr", "eth0", "--data-path-addr", "back0"]).unwrap();
+    let token = nodes.docker(0, &["swarm", "join-token", "-q", "worker"]).unwrap();
+    let manager = format!("{}:2377", one.host.ip4);
+    let ambiguous = nodes.nodes[1].refused(&["swarm", "join", "--token", &token, &manager]).unwrap();
+    assert!(ambiguous.contains("could not choose an IP address to advertise"), "{ambiguous}");
+    let own = ["--advertise-addr", "eth0:2377", "--listen-addr", "eth0:2377", "--data-path-addr", "198.51.100.2"];
+    nodes.docker(1, &[&["swarm", "join", "--token", &token][..], &own, &[&manager]].concat()).unwrap();
+    nodes
+        .until("both are ready", |nodes| {
+            let states = nodes.docker(0, &["node", "ls", "--format", "{{.Status}}"])?;
+            Ok(states.lines().filter(|state| *state == "Ready").count() == 2)
+        })
+        .unwrap();
+    let publish = format!("{PORT}:{TARGET}");
+    let fixed = ["service", "create", "-d", "-q", "--name", "web", "--replicas", "2", "-p", &publish];
+    nodes.docker(0, &[&fixed[..], &NAMED, &[IMAGE]].concat()).unwrap();
+    nodes.until_running(0, "web", 2).unwrap();
+    let entries: Vec<IpAddr> = nodes.nodes.iter().map(|node| node.host.ip4.into()).collect();
+    let client = nodes.bed.clients[0].ip4;
+    nodes
+        .until("both nodes answer for both tasks", |nodes| Ok(answers(nodes, &entries, client.into(), &names(2))))
+        .unwrap();
+    // Nothing of it went by the interface of the clients.
+    let members = nodes.nodes[0].dump("VTEPS").unwrap();
+    assert!(members.len() == 1 && members[0].to_string().contains("198.51.100.2"), "{members:?}");
+}
