@@ -43,9 +43,11 @@ use self::worker::Worker;
 use crate::cluster::gossip;
 use crate::cluster::rpc::Link;
 use crate::model::assignment::{Announcement, OwnNode, Picture};
+use crate::model::cluster::DATA_PATH_PORT;
 use crate::model::id::{NodeId, TaskId};
 use crate::runtime::{Runtime, RuntimeError};
 
+pub use self::gro::is_on as gro_is_on;
 pub use self::packets::{PacketPath, PacketPathConfig};
 pub use self::picture::{PictureError, load as picture_at};
 pub use self::session::{Managers, Way};
@@ -76,8 +78,8 @@ pub struct Place {
     pub mtu: u32,
     /// Addresses at which published ports answer.
     pub addresses: Vec<IpAddr>,
-    /// The UDP port of tunnels.
-    pub port: u16,
+    /// The UDP port of tunnels; None: managers have not said yet, so there are none.
+    pub port: Option<u16>,
 }
 
 /// What an agent is made of.
@@ -145,6 +147,8 @@ struct Running {
     /// Whether the picture comes from managers of now, not from disk.
     fresh: bool,
     version: u64,
+    /// The UDP port of tunnels, as managers say.
+    port: Option<u16>,
     shared: Arc<Mutex<Picture>>,
 }
 
@@ -198,7 +202,8 @@ impl Agent {
         parts_running.spawn(session.run());
         parts_running.spawn(packets.run(wants));
         parts_running.spawn(collect_images(Arc::clone(&parts.runtime)));
-        let mut running = Running { picture, coming: None, fresh: false, version: 0, shared: current };
+        let port = parts.place.port;
+        let mut running = Running { picture, coming: None, fresh: false, version: 0, port, shared: current };
         // Without the links of tasks that run already the packet path would be worse than it is.
         let mut unlinked = worker.running_before(&running.picture.tasks);
         let patience = Instant::now() + TAKE_OVER;
@@ -211,7 +216,8 @@ impl Agent {
             let linked = links.borrow_and_update().clone();
             names.follow(&running.picture, &rumours, &linked);
             unlinked.retain(|task| !linked.contains_key(task) && running.picture.tasks.contains_key(task));
-            if unlinked.is_empty() {
+            if let (true, Some(port)) = (unlinked.is_empty(), running.port) {
+                let facts = Facts { port, ..facts.clone() };
                 want(&wanted, desired(&running.picture, &facts, &linked, &rumours, running.version));
             }
             tokio::select! {
@@ -281,8 +287,12 @@ impl Running {
                     tracing::warn!(error = chain(&error), "what this node was told is not kept");
                 }
             }
-            Told::Own(body) => match serde_json::from_slice(&body) {
-                Ok(own) => tell(Heard::Own(own)).await,
+            Told::Own(body) => match serde_json::from_slice::<OwnNode>(&body) {
+                Ok(own) => {
+                    // The same for the whole life of a swarm.
+                    self.port = Some(own.data_path_port);
+                    tell(Heard::Own(own)).await;
+                }
                 Err(error) => tracing::warn!(%error, "what the managers hold of this node cannot be read"),
             },
             Told::Keys(body) => tell(Heard::Keys(body)).await,
@@ -295,7 +305,8 @@ impl Running {
 
 fn facts(place: &Place) -> Facts {
     let Place { node, uplinks, vtep, mtu, addresses, port } = place.clone();
-    Facts { node, uplinks, vtep, mtu, addresses, port }
+    // Cables do not depend on it, and the packet path waits for it.
+    Facts { node, uplinks, vtep, mtu, addresses, port: port.unwrap_or(DATA_PATH_PORT) }
 }
 
 fn wire(error: WireError) -> AgentError {

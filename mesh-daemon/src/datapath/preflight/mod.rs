@@ -112,6 +112,12 @@ impl Host {
     /// # Errors
     /// The first thing that is missing.
     pub fn check(&self, pins: &Path) -> Result<(), Unfit> {
+        self.unfit(pins).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that is missing.
+    pub fn unfit(&self, pins: &Path) -> Vec<Unfit> {
+        let mut unfit = Vec::new();
         let has = |bit: u32| self.capabilities & (1 << bit) != 0;
         let missing: Vec<_> = CAPABILITIES
             .iter()
@@ -119,18 +125,18 @@ impl Host {
             .map(|(name, _)| *name)
             .collect();
         if !missing.is_empty() {
-            return Err(Unfit::Capabilities { missing: missing.join(", ") });
+            unfit.push(Unfit::Capabilities { missing: missing.join(", ") });
         }
         if version(&self.release) < Some(KERNEL_FLOOR) {
-            return Err(Unfit::Kernel { release: self.release.clone() });
+            unfit.push(Unfit::Kernel { release: self.release.clone() });
         }
         if !self.btf {
-            return Err(Unfit::Btf);
+            unfit.push(Unfit::Btf);
         }
         if !self.bpffs {
-            return Err(Unfit::Bpffs { path: pins.to_owned() });
+            unfit.push(Unfit::Bpffs { path: pins.to_owned() });
         }
-        Ok(())
+        unfit
     }
 }
 
