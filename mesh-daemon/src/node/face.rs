@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::{Base, RELAY_WAIT, logs, runtime};
-use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, RuntimeFacts, wire};
-use crate::manager::dispatcher::Dispatcher;
+use super::relay::{self, Wanted, Ways};
+use super::{Base, logs, runtime};
+use crate::api::{Cluster, Connection, Doing, Error, Init, Join, Local, LogLine, LogOptions, RuntimeFacts, wire};
 use crate::model::id::{NodeId, TaskId};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Step, Told};
 use crate::store::Store;
 
 /// What the API asks the node to do.
@@ -28,13 +28,17 @@ pub(super) struct Face {
     pub(super) base: Arc<Base>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) local: watch::Receiver<Local>,
-    pub(super) dispatcher: watch::Receiver<Option<Dispatcher>>,
+    pub(super) ways: watch::Receiver<Option<Ways>>,
 }
 
 /// A node is given so long to do as it is told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Face {
+    fn ways(&self) -> Result<Ways, Error> {
+        self.ways.borrow().clone().ok_or_else(|| Error::internal("this node is not a manager"))
+    }
+
     fn ask<T: Send + 'static>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
@@ -92,12 +96,17 @@ impl Cluster for Face {
             let view = self.base.stores.borrow().as_ref().map(Store::view);
             let node = view.and_then(|view| view.tasks().get(task).and_then(|task| task.node_id));
             let node = node.ok_or_else(|| Error::internal(format!("task {task} has no node yet")))?;
-            let dispatcher = self.dispatcher.borrow().clone();
-            let dispatcher = dispatcher.ok_or_else(|| Error::internal("this node is not a manager"))?;
-            let wanted = logs::Wanted::new(task, &options);
+            let wanted = Wanted::Logs(logs::Wanted::new(task, &options));
             let nothing = Box::pin(futures_util::stream::pending());
-            let pieces = dispatcher.stream(node, wanted.body(), nothing, RELAY_WAIT).await;
-            Ok(logs::decode(pieces.map_err(|refusal| Error::unavailable(refusal.to_string()))?))
+            let pieces = self.ways()?.stream(node, &wanted, nothing).await;
+            Ok(logs::decode(pieces.map_err(|refusal| Error::unavailable(refusal.text))?))
+        })
+    }
+
+    fn reach(&self, node: NodeId) -> Doing<'_, Box<dyn Connection>> {
+        Box::pin(async move {
+            let joined = relay::to_containers(&self.ways()?, node).await;
+            joined.map_err(|refusal| Error::unavailable(refusal.text))
         })
     }
 
@@ -107,7 +116,11 @@ impl Cluster for Face {
     }
 
     fn containers(&self) -> Arc<dyn Runtime> {
-        Arc::<crate::runtime::oci::OciRuntime>::clone(&self.base.runtime)
+        Arc::<Told>::clone(&self.base.told)
+    }
+
+    fn steps(&self) -> broadcast::Receiver<Step> {
+        self.base.told.listen()
     }
 
     fn engine(&self) -> Option<PathBuf> {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::relay::Ways;
 use super::wire::{Book, Serving};
 use super::{Clocks, NodeError, roles};
 use crate::cluster::Line;
@@ -40,7 +41,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Manager {
     pub(super) raft: Raft,
     pub(super) store: Store,
-    pub(super) dispatcher: Dispatcher,
+    /// To nodes, by whoever leads.
+    pub(super) ways: Ways,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -73,8 +75,7 @@ impl Manager {
         let (leads, leading) = watch::channel(None);
         let book = Arc::clone(&parts.book);
         let leader = move || book.reaches().into_iter().find(|reach| reach.leader).map(|reach| reach.address);
-        let dispatcher =
-            Dispatcher::new(store.clone(), leading, leader, Arc::clone(&parts.clocks.store), relays.clone());
+        let dispatcher = Dispatcher::new(store.clone(), leading, leader, Arc::clone(&parts.clocks.store), relays);
         let authority = Arc::new(Authority::new(Arc::new(store.clone()), parts.clocks.wall.clone(), || {
             NodeId::random(&mut rand::rng())
         }));
@@ -82,7 +83,7 @@ impl Manager {
             trust: Arc::clone(&authority) as _,
             raft: Arc::new(raft.clone()),
             dispatcher: Arc::new(dispatcher.clone()),
-            relay: Arc::new(relays),
+            relay: Arc::new(dispatcher.clone()),
             health: Arc::new(Serving { raft: raft.clone() }),
         };
         let server = Arc::new(Server::new(parts.keeper.credentials(), authority, services));
@@ -100,7 +101,8 @@ impl Manager {
         };
         tasks.spawn(leader.run(leads));
         tasks.spawn(keep_locked(store.clone(), parts.keeper));
-        Ok(Self { raft, store, dispatcher, stop, tasks })
+        let ways = Ways::new(dispatcher, raft.clone(), parts.peers);
+        Ok(Self { raft, store, ways, stop, tasks })
     }
 
     /// Begins the log of a new cluster, with this manager alone.
