@@ -11,6 +11,7 @@ pub mod image;
 pub mod meshd;
 pub mod netns;
 pub mod nodes;
+pub mod outcome;
 pub mod packet;
 pub mod pcap;
 pub mod process;

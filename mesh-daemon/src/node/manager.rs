@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::relay::Ways;
 use super::wire::{Book, Serving};
 use super::{Clocks, NodeError, roles, rotation};
 use crate::cluster::Line;
@@ -40,7 +41,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Manager {
     pub(super) raft: Raft,
     pub(super) store: Store,
-    pub(super) dispatcher: Dispatcher,
+    /// To nodes, by whoever leads.
+    pub(super) ways: Ways,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -83,7 +85,7 @@ impl Manager {
             trust: Arc::clone(&authority) as _,
             raft: Arc::new(raft.clone()),
             dispatcher: Arc::new(dispatcher.clone()),
-            relay: Arc::new(relays),
+            relay: Arc::new(dispatcher.clone()),
             health: Arc::new(Serving { raft: raft.clone() }),
         };
         let server = Arc::new(Server::new(parts.keeper.credentials(), authority, services));
@@ -101,7 +103,8 @@ impl Manager {
         };
         tasks.spawn(leader.run(leads));
         tasks.spawn(keep_locked(store.clone(), parts.keeper, file));
-        Ok(Self { raft, store, dispatcher, stop, tasks })
+        let ways = Ways::new(dispatcher, raft.clone(), parts.peers);
+        Ok(Self { raft, store, ways, stop, tasks })
     }
 
     /// Begins the log of a new cluster, with this manager alone.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::manager::{GOSSIP, Manager, Parts};
 use super::settings::Settings;
 use super::wire::Book;
-use super::{Base, NodeError, doctor, logs, place};
+use super::{Base, NodeError, doctor, place, relay};
 use crate::agent::{self, Agent, Heard};
 use crate::cluster::ca;
 use crate::cluster::gossip::{self, Detector, Endpoint, KeyRing, Me, NodeKey, RingKey, Timing};
@@ -107,7 +107,7 @@ impl Member {
         let announcement = watch::Sender::new(announcement(&base, &keeper, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
             place: here,
-            runtime: Arc::clone(&base.runtime) as Arc<dyn Runtime>,
+            runtime: Arc::clone(&base.told) as Arc<dyn Runtime>,
             clock: Arc::clone(&base.clocks.store),
             managers: Arc::clone(&book) as _,
             announcement: announcement.subscribe(),
@@ -267,13 +267,7 @@ impl Member {
             Heard::Keys(body) => self.rotate(&body),
             Heard::Renew(roots, now) => self.trust(roots, now).await,
             Heard::Invitation(number, request, link) if self.streams.len() < MAX_STREAMS => {
-                let examiner = self.base.examiner.borrow().clone();
-                if let Some(examiner) = examiner.filter(|_| doctor::is_request(&request)) {
-                    self.streams.spawn(doctor::answer(examiner, number, link));
-                    return Ok(());
-                }
-                let runtime = Arc::clone(&self.base.runtime) as Arc<dyn Runtime>;
-                self.streams.spawn(logs::answer(runtime, number, request, link));
+                self.streams.spawn(relay::answer(Arc::clone(&self.base), number, request, link));
             }
             Heard::Invitation(..) => tracing::warn!("{MAX_STREAMS} streams to managers are open: no more"),
             Heard::Connected(_) => {}

@@ -11,6 +11,7 @@ mod logs;
 mod manager;
 mod member;
 mod place;
+mod relay;
 mod roles;
 mod rotation;
 mod runtime;
@@ -19,8 +20,8 @@ mod swarm;
 mod wire;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,24 +31,24 @@ use tokio_util::sync::CancellationToken;
 use self::face::{Command, Face};
 use self::member::{Event, Member};
 use self::place::PlaceError;
+use self::relay::Ways;
 use self::settings::{Settings, SettingsError};
 use crate::agent::AgentError;
-use crate::api::{self, Api, Error, Local, ServeError, Standing};
+use crate::api::{self, Api, Error, Local, RemoteError, ServeError, Standing};
 use crate::cluster::ca::NodeFiles;
 use crate::cluster::gossip::{GossipError, KeyRingError};
 use crate::cluster::raft::{DiskError, ReviveError, StartError};
 use crate::cluster::trust::{JoinError, Keeper, KeeperError, LockedNode, Opened};
 use crate::cluster::{self};
 use crate::model::node::NodeDescription;
-use crate::runtime::RuntimeError;
 use crate::runtime::oci::OciRuntime;
+use crate::runtime::{Runtime, RuntimeError, Told};
 use crate::store::{self, Store};
 
 pub use self::runtime::RuntimeChoice;
 pub use crate::agent::PacketPathConfig;
+pub use crate::api::Remote;
 
-/// A node comes to a manager's invitation within this time.
-const RELAY_WAIT: Duration = Duration::from_secs(5);
 /// The group whose members may use the socket.
 const GROUP: &str = "mesh";
 /// Commands that wait.
@@ -77,6 +78,8 @@ pub struct Config {
     pub run: PathBuf,
     /// The socket of the Docker API.
     pub socket: PathBuf,
+    /// The Docker API over TCP too.
+    pub remote: Option<Remote>,
     /// The packet path.
     pub packets: PacketPathConfig,
     /// What runs containers.
@@ -127,9 +130,13 @@ struct Base {
     clocks: Clocks,
     packets: PacketPathConfig,
     runtime: Arc<OciRuntime>,
+    /// The same runtime, telling what it does.
+    told: Arc<Told>,
     description: NodeDescription,
     stores: watch::Sender<Option<Store>>,
     examiner: watch::Sender<Option<Arc<doctor::Examiner>>>,
+    /// The API of this node, which managers ask of its containers. It holds this in turn.
+    api: OnceLock<Weak<Api>>,
 }
 
 /// Why a node does not run.
@@ -156,6 +163,9 @@ pub enum NodeError {
     /// The socket of the Docker API.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The port of the Docker API.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// Keys.
     #[error(transparent)]
     Keeper(#[from] KeeperError),
@@ -252,29 +262,37 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
         ports: Ports::default(),
         clocks,
         packets: config.packets,
+        told: Arc::new(Told::new(Arc::clone(&runtime) as Arc<dyn Runtime>)),
         runtime,
         stores: watch::Sender::new(None),
         examiner: watch::Sender::new(None),
+        api: OnceLock::new(),
     });
     let (commands, mut commanded) = mpsc::channel(COMMANDS);
     let (local, standing) = watch::channel(Local::default());
-    let (dispatchers, dispatcher) = watch::channel(None);
-    let face = Face { base: Arc::clone(&base), commands, local: standing, dispatcher };
+    let (sends, ways) = watch::channel(None);
+    let face = Face { base: Arc::clone(&base), commands, local: standing, ways };
     let api = Api::new(Arc::new(face));
+    base.api.get_or_init(|| Arc::downgrade(&api));
     let listener = api::listen(&config.socket, GROUP)?;
     let mut serving = JoinSet::new();
     serving.spawn(api::serve(Arc::clone(&api), listener, stop.clone()));
+    if let Some(remote) = &config.remote {
+        let listener = api::listen_remote(remote).await?;
+        tracing::info!(address = ?listener.address(), "the Docker API is served to who shows a certificate");
+        serving.spawn(api::serve(Arc::clone(&api), listener, stop.clone()));
+    }
     serving.spawn(async move { api.follow().await });
     let mut node = Node { base, state: State::Outside };
     node.resume().await?;
     tracing::info!(socket = %config.socket.display(), "ready");
     loop {
         local.send_replace(node.local());
-        dispatchers.send_replace(node.dispatcher());
+        sends.send_replace(node.ways());
         tokio::select! {
             () = stop.cancelled() => break,
             command = commanded.recv() => match command {
-                Some(command) => node.obey(command, &local, &dispatchers).await,
+                Some(command) => node.obey(command, &local, &sends).await,
                 None => break,
             },
             event = node.next() => node.act(event?).await?,
@@ -337,21 +355,16 @@ impl Node {
         }
     }
 
-    async fn obey(
-        &mut self,
-        command: Command,
-        local: &watch::Sender<Local>,
-        dispatchers: &watch::Sender<Option<crate::manager::dispatcher::Dispatcher>>,
-    ) {
+    async fn obey(&mut self, command: Command, local: &watch::Sender<Local>, ways: &watch::Sender<Option<Ways>>) {
         // Whoever asked sees the node as it is by then.
         let tell = |node: &Self| {
             local.send_replace(node.local());
-            dispatchers.send_replace(node.dispatcher());
+            ways.send_replace(node.ways());
         };
         match command {
             Command::Init(init, to) => {
                 // Whoever holds it holds the log's file open, which may have to begin anew.
-                dispatchers.send_replace(None);
+                ways.send_replace(None);
                 let done = self.init(*init).await;
                 tell(self);
                 answer(to, done);
@@ -397,9 +410,9 @@ impl Node {
         }
     }
 
-    fn dispatcher(&self) -> Option<crate::manager::dispatcher::Dispatcher> {
+    fn ways(&self) -> Option<Ways> {
         match &self.state {
-            State::Member(member) => member.manager.as_ref().map(|manager| manager.dispatcher.clone()),
+            State::Member(member) => member.manager.as_ref().map(|manager| manager.ways.clone()),
             State::Outside | State::Locked(_) => None,
         }
     }

@@ -30,7 +30,7 @@ const HUB: &str = "docker.io/";
 const LIBRARY: &str = "docker.io/library/";
 
 /// A name as people write it.
-fn familiar(whole: &str) -> String {
+pub(super) fn familiar(whole: &str) -> String {
     whole.strip_prefix(LIBRARY).or_else(|| whole.strip_prefix(HUB)).unwrap_or(whole).to_owned()
 }
 

@@ -44,6 +44,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const MAX_PIECE_ITEMS: usize = 4096;
 /// So many invitations wait for a session to send them.
 const MAX_INVITATIONS: usize = 64;
+/// A node comes to an invitation within this time.
+const MEET: Duration = Duration::from_secs(5);
 /// A report has at most so many statuses.
 pub const MAX_STATUSES: usize = 10_000;
 
@@ -180,14 +182,13 @@ impl Dispatcher {
         node: NodeId,
         request: bytes::Bytes,
         down: Stream<bytes::Bytes>,
-        deadline: Duration,
     ) -> Result<Stream<bytes::Bytes>, Refusal> {
         let invited = self.relays.invite(node)?;
         let away = || Refusal::new(Code::Unavailable, format!("node {node} has no session with this manager"));
         let invite = self.inner.sessions().of.get(&node).filter(|live| live.connected).map(|live| live.invite.clone());
         let invitation = Downward::Invitation { relay: invited.number(), request };
         invite.ok_or_else(away)?.send(invitation).await.map_err(|_| away())?;
-        invited.meet(down, deadline).await
+        invited.meet(down, MEET).await
     }
 }
 
@@ -217,6 +218,22 @@ impl rpc::Dispatcher for Dispatcher {
             number
         };
         Ok(Session::new(Arc::clone(inner), from.node, number, up, invitations, since).into_stream())
+    }
+}
+
+#[async_trait]
+impl rpc::Relay for Dispatcher {
+    async fn open(&self, from: Peer, relay: u64, up: Stream<bytes::Bytes>) -> Result<Stream<bytes::Bytes>, Refusal> {
+        self.relays.open(from, relay, up).await
+    }
+
+    async fn reach(
+        &self,
+        node: NodeId,
+        request: bytes::Bytes,
+        down: Stream<bytes::Bytes>,
+    ) -> Result<Stream<bytes::Bytes>, Refusal> {
+        self.stream(node, request, down).await
     }
 }
 
