@@ -11,8 +11,10 @@ mod gro;
 mod life;
 mod names;
 mod outbox;
+mod own;
 mod packets;
 mod picture;
+mod ports;
 mod session;
 mod template;
 #[cfg(test)]
@@ -170,15 +172,18 @@ impl Agent {
         let facts = facts(&parts.place);
         let current = Arc::new(Mutex::new(picture.clone()));
         let links = watch::Sender::new(std::collections::BTreeMap::new());
+        let wires = Wires::open().map_err(wire)?;
+        let own = Arc::new(own::Addresses::of(wires.aliases().await.map_err(wire)?));
         let shared = Arc::new(Shared {
             runtime: Arc::clone(&parts.runtime),
-            wires: Wires::open().map_err(|error| AgentError::Wire(Box::new(error)))?,
+            wires,
             outbox: outbox.clone(),
             clock: Arc::clone(&parts.clock),
             announcement: parts.announcement.clone(),
             namespaces: parts.namespaces.clone(),
             links: links.clone(),
-            cables: cables(Arc::clone(&current), facts.clone()),
+            cables: cables(Arc::clone(&current), facts.clone(), Arc::clone(&own)),
+            own,
         });
         let mut worker = Worker::new(shared).await?;
         let (packets, applied) = PacketPath::new(parts.packets.clone());
@@ -304,8 +309,17 @@ fn facts(place: &Place) -> Facts {
     Facts { node, uplinks, vtep, mtu, addresses, port: port.unwrap_or(DATA_PATH_PORT) }
 }
 
-fn cables(picture: Arc<Mutex<Picture>>, facts: Facts) -> Cables {
-    Box::new(move |assigned| {
+fn wire(error: WireError) -> AgentError {
+    AgentError::Wire(Box::new(error))
+}
+
+fn cables(picture: Arc<Mutex<Picture>>, facts: Facts, own: Arc<own::Addresses>) -> Cables {
+    Box::new(move |assigned, addresses| {
+        if !addresses.is_empty() {
+            let (task, mtu) = (assigned.task.id, facts.mtu);
+            let alias = own.alias(&wire::host_name(task, 0));
+            return Ok(vec![own::cable(desired::mac(task, 0), addresses.to_vec(), alias, mtu)]);
+        }
         let picture = picture.lock().unwrap_or_else(PoisonError::into_inner);
         desired::cables(assigned, &picture, &facts)
     })

@@ -8,6 +8,7 @@ mod recovery;
 mod service;
 mod trust;
 mod update;
+mod way_out;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

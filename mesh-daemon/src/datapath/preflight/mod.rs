@@ -5,6 +5,13 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::desired::PortRange;
+
+mod ports;
+pub mod sockets;
+
+pub use ports::KernelPorts;
+
 /// Oldest kernel that every program loads on.
 pub const KERNEL_FLOOR: (u32, u32) = (5, 15);
 
@@ -40,6 +47,37 @@ pub enum Unfit {
     Bpffs {
         /// Where the pins should go.
         path: PathBuf,
+    },
+    /// Ports given out twice.
+    #[error(
+        "ports {0}-{1} are for flows of tasks to the outside (node.masquerade_ports), but the kernel gives {2} to \
+         sockets (net.ipv4.ip_local_port_range is {3} {4}): keep them from it with \
+         `sysctl -w net.ipv4.ip_local_reserved_ports={0}-{1}` beside what is reserved already, or choose others",
+        wanted.first, wanted.last, port, local.first, local.last
+    )]
+    Ports {
+        /// What is to be lent.
+        wanted: PortRange,
+        /// What the kernel gives to sockets.
+        local: PortRange,
+        /// The first port that is in both.
+        port: u16,
+    },
+    /// Somebody has one of the ports.
+    #[error(
+        "{process} has port {port} ({table}), which is among those for flows of tasks to the outside \
+         (node.masquerade_ports, {}-{}): end it, or choose other ports",
+        wanted.first, wanted.last
+    )]
+    Socket {
+        /// What is to be lent.
+        wanted: PortRange,
+        /// The port.
+        port: u16,
+        /// Where the kernel lists the socket.
+        table: &'static str,
+        /// Who it is.
+        process: String,
     },
 }
 

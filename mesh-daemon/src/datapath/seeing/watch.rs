@@ -245,6 +245,7 @@ pub fn verdict_name(number: u8) -> &'static str {
         verdict::ROUTED => "routed",
         verdict::DROPPED => "dropped",
         verdict::REFUSED => "refused",
+        verdict::TAKEN_HOME => "taken home",
         _ => "?",
     }
 }
