@@ -63,15 +63,12 @@ pub(super) struct Member {
 
 /// Where this node is.
 async fn here(settings: &Settings, node: NodeId) -> Result<agent::Place, NodeError> {
-    let mut uplinks = vec![place::interface_of(settings.data_path)?];
-    let mtu = place::mtu(&uplinks[0]).await.unwrap_or(1500);
-    // Clients come where the node is known. An address that is translated on the way is no interface's.
-    uplinks.extend(place::interface_of(settings.advertise.ip()).ok().filter(|it| !uplinks.contains(it)));
+    let uplink = place::interface_of(settings.data_path)?;
     Ok(agent::Place {
         node,
-        mtu,
-        addresses: place::of_interfaces(&uplinks)?,
-        uplinks,
+        mtu: place::mtu(&uplink).await.unwrap_or(1500),
+        addresses: place::of_interfaces(std::slice::from_ref(&uplink))?,
+        uplinks: vec![uplink],
         vtep: settings.data_path,
         port: settings.data_path_port,
     })
