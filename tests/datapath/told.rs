@@ -50,11 +50,12 @@ fn a_packet_that_is_lost_is_told_with_reason_network_interface_and_ends() {
             let from = |to: &str| udp(&*at(&own, 1), &*at(to, 2)).macs(mac(11), ROUTER);
             let lost = tcp(&*client, &*at(&here, 8080)).ack(1).macs(CLIENT_MAC, uplink_mac(0));
             let empty = if family == V4 { "10.0.0.90" } else { "fd00::5a" };
+            let nowhere = if family == V4 { "203.0.113.9" } else { "2001:db8:f::9" };
             let task = from_task(0);
             let rows: [(Packet, Hook, u8, DropReason, u32); 6] = [
                 (stranger, XDP, verdict::DROPPED, UnknownVtep, 0),
                 (unknown, XDP, verdict::DROPPED, UnknownService, RED),
-                (from(&family.client(7)), task, verdict::DROPPED, NoRoute, RED),
+                (from(nowhere), Hook::Outward(link(0)), verdict::REFUSED, NoRoute, RED),
                 (from(empty).macs([2, 9, 9, 9, 9, 9], ROUTER), task, verdict::DROPPED, SpoofedMac, RED),
                 (from(empty), task, verdict::REFUSED, NoBackend, RED),
                 (lost, BULK, verdict::REFUSED, UnknownFlow, crate::world::INGRESS),

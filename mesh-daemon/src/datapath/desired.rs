@@ -80,7 +80,7 @@ impl Default for PortRange {
 
 impl PortRange {
     /// How many they are.
-    pub fn len(self) -> u16 {
+    pub fn count(self) -> u16 {
         self.last.saturating_sub(self.first).saturating_add(1)
     }
 

@@ -80,7 +80,7 @@ pub fn render(desired: &Desired, facts: &Facts, flow_sets: u32, before: &Tables)
             own4: own(true),
             own6: own(false),
             ports_from: ports.first,
-            ports: ports.len(),
+            ports: ports.count(),
         },
     );
     (tables, waiting)

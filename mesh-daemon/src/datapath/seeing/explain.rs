@@ -13,7 +13,7 @@ use mesh_common::node::VtepKey;
 use mesh_common::service::ServiceKey;
 
 use super::super::Pins;
-use super::super::attach::{CONTAINER, UNDERLAY, UNDERLAY_BULK};
+use super::super::attach::{CONTAINER, OUTWARD, UNDERLAY, UNDERLAY_BULK};
 use super::super::desired::addr;
 use super::super::maps::{Maps, MapsError};
 use super::super::tables::Tables;
@@ -165,12 +165,12 @@ pub fn explain(
         Entry::Uplink(ifindex) | Entry::Link(ifindex) | Entry::Node(ifindex, _) => ifindex,
     };
     let programs: &[&'static str] = match entry {
-        Entry::Link(_) => &[CONTAINER],
+        Entry::Link(_) => &[CONTAINER, OUTWARD],
         Entry::Uplink(_) | Entry::Node(..) => &[UNDERLAY, UNDERLAY_BULK],
     };
     let mut last: Option<Ran> = None;
     for program in programs {
-        // TC sees what XDP passes.
+        // TC sees what XDP passes, and the second program of a link what the first does.
         if last.as_ref().is_some_and(|ran| ran.told.event.verdict != verdict::PASSED) {
             break;
         }

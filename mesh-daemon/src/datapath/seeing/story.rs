@@ -3,6 +3,8 @@
 use mesh_common::addr::Addr;
 use mesh_common::endpoint::{Endpoint, EndpointKey};
 use mesh_common::maglev;
+use mesh_common::node::network_flag;
+use mesh_common::route::{Prefix, route_flag};
 use mesh_common::service::{Backend, Service, ServiceKey, Slot, service_flag};
 use mesh_common::watch::verdict;
 
@@ -50,6 +52,7 @@ pub(super) fn before(scene: &Scene<'_>) -> Vec<Line> {
     let Some(key) = dialled(scene) else {
         lines.push(line("service", "none: neither a VIP nor a port that is published here"));
         lines.extend(endpoint(scene));
+        lines.extend(way(scene));
         return lines;
     };
     lines.push(line("service", service(scene, &key)));
@@ -140,6 +143,30 @@ fn endpoint(scene: &Scene<'_>) -> Option<Line> {
     Some(line("endpoint", text))
 }
 
+/// The way out of a packet that a task sends to nobody in its network.
+fn way(scene: &Scene<'_>) -> Option<Line> {
+    let Entry::Link(ifindex) = scene.entry else { return None };
+    let tables = scene.tables;
+    let vni = tables.links.get(&ifindex)?.vni;
+    let to = addr(scene.packet.dst);
+    if tables.endpoints.contains_key(&EndpointKey::new(vni, scene.mac_of(vni, scene.packet.dst))) {
+        return None;
+    }
+    let is_internal = tables.networks.get(&vni).is_none_or(|network| network.flags & network_flag::INTERNAL != 0);
+    let whole = Prefix::of_bits(to, Prefix::WHOLE);
+    let covering = tables.routes.iter().filter(|(prefix, _)| prefix.covers(&whole));
+    let text = match covering.max_by_key(|(prefix, _)| prefix.bits).map(|(_, route)| *route) {
+        _ if is_internal => "none: the network is internal".to_owned(),
+        _ if tables.locals.contains_key(&to) => "to this node itself".to_owned(),
+        Some(route) if route.flags & route_flag::OVERLAY != 0 => "none: an address of an overlay network".to_owned(),
+        Some(route) if route.ifindex != 0 && route.source != Addr::ZERO => {
+            format!("out of {}, from {}", (scene.name_of)(route.ifindex), ip(route.source))
+        }
+        _ => "none: no uplink leads there with an address of the family".to_owned(),
+    };
+    Some(line("way out", text))
+}
+
 fn task(backend: &Backend, v4: bool) -> String {
     let like = if v4 { Addr::v4([0; 4]) } else { Addr::ZERO };
     format!("{} ({})", ip(backend.addr_like(&like)), mac::format(backend.mac))
@@ -203,6 +230,8 @@ pub(super) fn program(scene: &Scene<'_>, program: &'static str, twin: Twin, ran:
 fn passed(program: &str) -> &'static str {
     if program == attach::UNDERLAY {
         "passed on: not for XDP; TC sees it next, tunnelled TCP after the kernel coalesced it"
+    } else if program == attach::CONTAINER {
+        "passed on: for nobody in the network, and no flow that is known; `outward` sees it next"
     } else {
         "passed on to the host's stack: not ours"
     }
