@@ -144,6 +144,11 @@ impl Node {
         self.folder.join("lib")
     }
 
+    /// Where it keeps its part in the swarm.
+    pub fn state(&self) -> PathBuf {
+        self.root().join("swarm")
+    }
+
     fn run_dir(&self) -> PathBuf {
         self.folder.join("run")
     }
@@ -268,6 +273,20 @@ impl Node {
     pub fn docker(&self, arguments: &[&str]) -> Result<String> {
         let output = self.command(arguments).run().with_context(|| format!("at {}", self.host.name))?;
         Ok(output.stdout.trim_end().to_owned())
+    }
+
+    /// meshctl at this node; what it printed.
+    pub fn meshctl(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.meshctl_command(arguments)?.run().with_context(|| format!("at {}", self.host.name))?;
+        Ok(output.stdout.trim_end().to_owned())
+    }
+
+    /// meshctl at this node, to be run.
+    pub fn meshctl_command(&self, arguments: &[&str]) -> Result<Cmd> {
+        let program = program("meshctl")?;
+        let argv = std::iter::once(program.as_os_str()).chain(arguments.iter().map(std::ffi::OsStr::new));
+        let socket = format!("unix://{}", self.socket().display());
+        Ok(self.host.ns.command(argv).env("DOCKER_HOST", socket).env("MESH_PIN_DIR", &self.pins))
     }
 
     /// A docker command that must be refused; what it said.

@@ -5,6 +5,7 @@
 
 mod client;
 mod datapath;
+mod doctor;
 mod each;
 mod image;
 mod info;
@@ -63,6 +64,8 @@ enum Command {
     Image(image::Command),
     /// What this node is.
     Info(info::Args),
+    /// What is wrong with this node, or with all of them, and what to do about it.
+    Doctor(doctor::Args),
     /// Look into the kernel's maps.
     Maps(maps::Args),
     /// See what the packet path does.
@@ -102,6 +105,7 @@ pub fn main() -> Result<()> {
         Command::Config(command) => objects::config(&client()?, command),
         Command::Image(command) => image::run(&client()?, command),
         Command::Info(args) => info::run(&client()?, &args),
+        Command::Doctor(args) => doctor::run(&client()?, &args),
         Command::Maps(args) => maps::run(args),
         Command::Datapath(args) => datapath::run(args),
     }

@@ -9,8 +9,11 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::relay::{self, Wanted, Ways};
-use super::{Base, logs, runtime};
-use crate::api::{Cluster, Connection, Doing, Error, Init, Join, Local, LogLine, LogOptions, RuntimeFacts, wire};
+use super::{Base, doctor, logs, runtime};
+use crate::api::{
+    Cluster, Connection, Doing, Error, Init, Join, Local, LogLine, LogOptions, Restore, RuntimeFacts, wire,
+};
+use crate::doctor::Finding;
 use crate::model::id::{NodeId, TaskId};
 use crate::runtime::{Runtime, Step, Told};
 use crate::store::Store;
@@ -20,6 +23,7 @@ pub(super) enum Command {
     Init(Box<Init>, oneshot::Sender<Result<NodeId, Error>>),
     Join(Join, oneshot::Sender<Result<(), Error>>),
     Leave(oneshot::Sender<Result<(), Error>>),
+    Restore(Box<Restore>, oneshot::Sender<Result<NodeId, Error>>),
     Unlock(String, oneshot::Sender<Result<(), Error>>),
 }
 
@@ -87,6 +91,10 @@ impl Cluster for Face {
         self.ask(Command::Leave)
     }
 
+    fn restore(&self, restore: Restore) -> Doing<'_, NodeId> {
+        self.ask(|answer| Command::Restore(Box::new(restore), answer))
+    }
+
     fn unlock(&self, key: String) -> Doing<'_, ()> {
         self.ask(|answer| Command::Unlock(key, answer))
     }
@@ -113,6 +121,25 @@ impl Cluster for Face {
     fn image(&self, _: String, _: Option<String>) -> Doing<'_, Option<wire::Distribution>> {
         // The runtime pins an image when it fetches it; what a registry says is not asked here.
         Box::pin(async { Ok(None) })
+    }
+
+    fn doctor(&self) -> Doing<'_, Vec<Finding>> {
+        Box::pin(async move {
+            let examiner = self.base.examiner.borrow().clone();
+            let Some(examiner) = examiner else { return Ok(doctor::alone(self.base.packets.pins.clone()).await) };
+            let (store, ways) = (self.base.stores.borrow().clone(), self.ways.borrow().clone());
+            let own = self.local.borrow().node_id;
+            let view = store.map(|store| store.view());
+            let leader = view.as_ref().and_then(|view| {
+                view.nodes().iter().find(|node| node.manager.as_ref().is_some_and(|manager| manager.leader)).cloned()
+            });
+            match (view, ways) {
+                (Some(view), Some(ways)) if leader.as_ref().map(|leader| leader.id) == own => {
+                    Ok(examiner.all(&view, &ways).await)
+                }
+                _ => Ok(examiner.alone(leader.map(|leader| leader.name().to_owned())).await),
+            }
+        })
     }
 
     fn containers(&self) -> Arc<dyn Runtime> {

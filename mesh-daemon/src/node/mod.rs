@@ -4,6 +4,8 @@
 //! goes on where it was: `member` holds its keys, its agent and its part in membership, and as a
 //! manager its log, its port and the controllers.
 
+mod anew;
+mod doctor;
 mod face;
 mod logs;
 mod manager;
@@ -11,6 +13,7 @@ mod member;
 mod place;
 mod relay;
 mod roles;
+mod rotation;
 mod runtime;
 mod settings;
 mod swarm;
@@ -133,6 +136,7 @@ struct Base {
     stores: watch::Sender<Option<Store>>,
     /// The API of this node, which managers ask of its containers. It holds this in turn.
     api: OnceLock<Weak<Api>>,
+    examiner: watch::Sender<Option<Arc<doctor::Examiner>>>,
 }
 
 /// Why a node does not run.
@@ -207,6 +211,19 @@ pub enum NodeError {
     /// A part of it panicked.
     #[error("a part of this node broke off: {0}")]
     Broken(String),
+    /// It is in one already.
+    #[error(
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one."
+    )]
+    InSwarm,
+    /// A backup.
+    #[error(transparent)]
+    Backup(#[from] cluster::backup::BackupError),
+    /// Only a manager has what this needs.
+    #[error(
+        "this node is not a swarm manager: a swarm is begun anew on one that was, with `docker swarm init --force-new-cluster`"
+    )]
+    NotManager,
     /// It is about to end.
     #[error("this node stops")]
     Stopping,
@@ -249,6 +266,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
         runtime,
         stores: watch::Sender::new(None),
         api: OnceLock::new(),
+        examiner: watch::Sender::new(None),
     });
     let (commands, mut commanded) = mpsc::channel(COMMANDS);
     let (local, standing) = watch::channel(Local::default());
@@ -306,12 +324,12 @@ impl Node {
         match Keeper::open(files, self.base.clocks.wall.clone())? {
             Opened::Nothing => {}
             Opened::Locked(locked) => self.state = State::Locked(Box::new(locked)),
-            Opened::Ready(keeper) => self.enter(keeper).await?,
+            Opened::Ready(keeper) => self.enter(Arc::new(keeper)).await?,
         }
         Ok(())
     }
 
-    async fn enter(&mut self, keeper: Keeper) -> Result<(), NodeError> {
+    async fn enter(&mut self, keeper: Arc<Keeper>) -> Result<(), NodeError> {
         let path = self.base.paths.settings();
         let settings = Settings::load(&path)?.ok_or(NodeError::NoSettings(path))?;
         let raft_id = settings.raft_id;
@@ -345,6 +363,8 @@ impl Node {
         };
         match command {
             Command::Init(init, to) => {
+                // Whoever holds it holds the log's file open, which may have to begin anew.
+                ways.send_replace(None);
                 let done = self.init(*init).await;
                 tell(self);
                 answer(to, done);
@@ -356,6 +376,11 @@ impl Node {
             }
             Command::Leave(to) => {
                 let done = self.leave().await;
+                tell(self);
+                answer(to, done);
+            }
+            Command::Restore(restore, to) => {
+                let done = self.restore(*restore).await;
                 tell(self);
                 answer(to, done);
             }

@@ -16,15 +16,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 use tokio_util::sync::PollSender;
 
-use super::{Base, logs};
+use super::{Base, doctor, logs};
 use crate::api::Connection;
 use crate::cluster::raft::Raft;
 use crate::cluster::rpc::{Code, Link, Peers, Refusal, Stream};
 use crate::manager::dispatcher::Dispatcher;
 use crate::model::id::NodeId;
 
-/// A node opens a stream, and a leader joins one to it, within this time.
-const WAIT: Duration = Duration::from_secs(6);
+/// A node opens a stream, and a leader joins one to it, within this time: longer than leaders wait for nodes.
+pub(super) const WAIT: Duration = Duration::from_secs(9);
 /// Pieces of a connection that wait to be sent.
 const PIECES: usize = 16;
 
@@ -36,6 +36,8 @@ pub(super) enum Wanted {
     Logs(logs::Wanted),
     /// A connection to the Docker API.
     Containers,
+    /// What the node finds of itself and its neighbours.
+    Doctor,
 }
 
 /// From a manager to every node.
@@ -92,6 +94,14 @@ pub(super) async fn answer(base: Arc<Base>, number: u64, request: Bytes, link: L
         Ok(Wanted::Logs(wanted)) => {
             let up = logs::written(base.runtime.as_ref(), wanted).await;
             link.relay(number, up, WAIT).await.map(|down| (down, None))
+        }
+        Ok(Wanted::Doctor) => {
+            let examiner = base.examiner.borrow().clone();
+            // It goes when the node leaves, and so does whoever would like to know.
+            if let Some(examiner) = examiner {
+                doctor::answer(examiner, number, link).await;
+            }
+            return;
         }
         Ok(Wanted::Containers) => {
             let (outgoing, up) = channel();
