@@ -60,6 +60,8 @@ fn containers_and_images_of_a_node_are_seen_and_driven_by_docker() {
     let node = &nodes.nodes[0];
     nodes.form(1).unwrap();
     check_images(node);
+    let used = docker(node, "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}");
+    assert!(used.lines().any(|row| row == "Images|2|0"), "{used}");
 
     let create = ["service", "create", "-d", "--no-resolve-image", "--restart-delay", "0s", "--name", "chat"];
     node.docker(&[&create[..], &["shell:1", "/bin/sh", "-c", TALKS]].concat()).unwrap();

@@ -15,7 +15,7 @@ const ENDPOINTS: &[(&str, &str)] = &[
         "GET /events",
         "served: services, nodes, networks, secrets, configs; containers and images of this node, or the engine's",
     ),
-    ("GET /system/df", "engine; else empty"),
+    ("GET /system/df", "engine; else images and containers of this node; volumes are not counted"),
     ("GET /distribution/{name}/json", "served"),
     ("GET /swarm, /swarm/unlockkey; POST /swarm/init, join, leave, update, unlock", "served"),
     ("GET /nodes, /nodes/{id}; POST /nodes/{id}/update; DELETE /nodes/{id}", "served"),

@@ -120,6 +120,14 @@ async fn find_running(api: &Shared, name: &str) -> Result<Status, Error> {
     }
 }
 
+/// All of them, the newest first.
+pub(super) async fn all(api: &Shared) -> Result<Vec<wire::ContainerSummary>, Error> {
+    let mut found = api.runtime().list().await.map_err(|error| refusal(&error))?;
+    found.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    let now = api.cluster.now();
+    Ok(found.iter().map(|one| describe::summary(one, now)).collect())
+}
+
 pub(super) async fn list(AxumState(api): Api, params: Params) -> Result<Json<Vec<wire::ContainerSummary>>, Error> {
     let known = ["ancestor", "exited", "health", "id", "is-task", "label", "name", "status"];
     let filters = params.filters(&known)?;

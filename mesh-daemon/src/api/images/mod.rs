@@ -72,6 +72,18 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wir
     Ok(Json(all))
 }
 
+/// All of them, with how many containers are made of each.
+pub(super) async fn used(api: &Shared) -> Result<Vec<wire::ImageSummary>, Error> {
+    let images = api.runtime().images().await.map_err(|error| refusal(&error))?;
+    let containers = api.runtime().list().await.map_err(|error| refusal(&error))?;
+    let used = |image: &ImageSummary| {
+        let of = containers.iter().filter(|one| one.image_id == image.id.to_string()).count();
+        let counted = i64::try_from(of).unwrap_or(i64::MAX);
+        wire::ImageSummary { containers: counted, shared_size: 0, ..summary(image) }
+    };
+    Ok(images.iter().map(used).collect())
+}
+
 fn summary(image: &ImageSummary) -> wire::ImageSummary {
     let created = image.created.as_ref().and_then(|created| created.parse::<Timestamp>().ok());
     wire::ImageSummary {

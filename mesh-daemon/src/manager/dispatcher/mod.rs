@@ -44,8 +44,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const MAX_PIECE_ITEMS: usize = 4096;
 /// So many invitations wait for a session to send them.
 const MAX_INVITATIONS: usize = 64;
-/// A node comes to an invitation within this time.
-const MEET: Duration = Duration::from_secs(5);
+/// A node comes to an invitation within this time: it may have to look around first.
+const MEET: Duration = Duration::from_secs(8);
 /// A report has at most so many statuses.
 pub const MAX_STATUSES: usize = 10_000;
 
