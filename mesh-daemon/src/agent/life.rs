@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Clock;
 use super::container::container;
+use super::listening::until_listening;
 use super::outbox::Outbox;
 use super::template::Facts;
 use super::wire::{Cable, Wires, host_name};
@@ -48,7 +49,12 @@ pub(super) struct Shared {
     pub(super) links: watch::Sender<std::collections::BTreeMap<TaskId, Linked>>,
     /// Cables of a task, as the picture has them now.
     pub(super) cables: Cables,
+    /// Ports of a task that others are led to.
+    pub(super) targets: Targets,
 }
+
+/// Says on which ports a task is awaited.
+pub(super) type Targets = Box<dyn Fn(&Assigned) -> Vec<u16> + Send + Sync>;
 
 /// Says which links a task needs.
 pub(super) type Cables = Box<dyn Fn(&Assigned) -> Result<Vec<Cable>, String> + Send + Sync>;
@@ -106,6 +112,7 @@ impl Life {
 
     async fn until_end(&mut self, found: Option<State>) -> Result<End, End> {
         let assigned = self.assigned()?;
+        let ran_before = matches!(found, Some(State::Running { .. }));
         if assigned.task.status.state.is_terminal() {
             return Err(End::State(assigned.task.status.state, assigned.task.status.err.clone(), 0));
         }
@@ -118,7 +125,7 @@ impl Life {
             self.prepare(&assigned).await?;
             self.report(TaskState::Ready, "prepared");
         }
-        if !matches!(found, Some(State::Running { .. })) {
+        if !ran_before {
             self.until_wanted(|order| order >= TaskState::Running).await?;
             self.report(TaskState::Starting, "starting");
             self.start(&assigned).await?;
@@ -127,6 +134,9 @@ impl Life {
             self.plug(&assigned, None).await?;
         }
         self.until_healthy().await?;
+        if !ran_before {
+            self.until_listening(&assigned).await?;
+        }
         self.report(TaskState::Running, "started");
         self.while_running().await
     }
@@ -256,6 +266,23 @@ impl Life {
                 end = self.until_unwanted() => return Err(self.stop(end).await),
             };
             return Err(exit.map_or_else(failed, |exit| ended(&exit)));
+        }
+    }
+
+    /// Waits until the program is ready for others, where no health check has said so.
+    async fn until_listening(&mut self, assigned: &Assigned) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let Some(container) = self.container.clone() else { return Err(End::Gone) };
+        let health = shared.runtime.health(&container).await;
+        if health.is_ok_and(|health| *health.borrow() != Health::None) {
+            return Ok(());
+        }
+        let targets = (shared.targets)(assigned);
+        tokio::select! {
+            () = until_listening(self.pid, &targets) => Ok(()),
+            // Its end is told by whoever waits for it next.
+            _ = shared.runtime.wait(&container) => Ok(()),
+            end = self.until_unwanted() => Err(self.stop(end).await),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::cluster::gossip;
 use crate::cluster::raft::{Disk, Member, Raft, Timing};
 use crate::cluster::rpc::{Peers, Relays, Server, Services};
 use crate::cluster::trust::{Authority, Keeper};
-use crate::manager::dispatcher::Dispatcher;
+use crate::manager::dispatcher::{Absent, Dispatcher};
 use crate::model::cluster::{Cluster, SharedKey};
 use crate::model::id::{NodeId, TaskId};
 use crate::model::payload::Payload;
@@ -164,13 +164,13 @@ impl Leader {
             return tracing::warn!(%error, "no lead before the log is read");
         }
         let ids = Box::new(|| TaskId::random(&mut rand::rng()));
-        let (dead, members) = (watch::Sender::new(BTreeSet::new()), self.gossip.members());
+        let (absent, members) = (watch::Sender::new(Absent::default()), self.gossip.members());
         let ended = tokio::select! {
             ended = crate::manager::lead(&self.store, term, &self.clocks.store, ids) => ended,
-            ended = self.dispatcher.supervise(term, dead.subscribe()) => ended,
+            ended = self.dispatcher.supervise(term, absent.subscribe()) => ended,
             ended = roles::lead(&self.raft, &self.store, term) => ended,
             ended = upkeep(&self.store, term, &self.clocks) => ended,
-            () = watch_dead(members, &dead) => Ok(()),
+            () = watch_absent(members, &absent) => Ok(()),
         };
         if let Err(error) = ended {
             tracing::info!(%error, term, "a leader's duties ended");
@@ -203,15 +203,14 @@ async fn keep_locked(store: Store, keeper: Arc<Keeper>) {
     }
 }
 
-async fn watch_dead(mut members: watch::Receiver<Arc<gossip::Members>>, dead: &watch::Sender<BTreeSet<NodeId>>) {
+async fn watch_absent(mut members: watch::Receiver<Arc<gossip::Members>>, absent: &watch::Sender<Absent>) {
     loop {
-        let now: BTreeSet<_> = members
-            .borrow_and_update()
-            .iter()
-            .filter(|(_, member)| member.liveness == gossip::Liveness::Down)
-            .map(|(node, _)| NodeId::from_u128(node.0))
-            .collect();
-        dead.send_replace(now);
+        let now = members.borrow_and_update().clone();
+        let of = |liveness| -> BTreeSet<_> {
+            let them = now.iter().filter(|(_, member)| member.liveness == liveness);
+            them.map(|(node, _)| NodeId::from_u128(node.0)).collect()
+        };
+        absent.send_replace(Absent { dead: of(gossip::Liveness::Down), away: of(gossip::Liveness::Away) });
         if members.changed().await.is_err() {
             return;
         }

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::hold::{self, Holder};
 use super::manager::{GOSSIP, Manager, Parts};
 use super::settings::Settings;
 use super::wire::Book;
@@ -30,6 +31,9 @@ const NO_KEY: u32 = 0;
 /// How often the members that managers name are passed on, and the certificate is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Its parts have so long to end by themselves.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// What happens to a member.
 pub(super) enum Event {
     /// The agent has something to say.
@@ -48,6 +52,7 @@ pub(super) struct Member {
     base: Arc<Base>,
     peers: Arc<Peers>,
     gossip: gossip::Handle,
+    holder: Option<Holder>,
     renewal: Arc<Renewal>,
     heard: mpsc::Receiver<Heard>,
     stop: CancellationToken,
@@ -96,6 +101,7 @@ impl Member {
         let book = Arc::new(Book::new(Arc::clone(&peers), base.paths.settings(), settings.clone()));
         let endpoint = bind_gossip(&base, &settings, own.node.to_u128()).await?;
         let gossip = endpoint.handle();
+        let holder = hold_place(&base, &endpoint).await;
         let here = here(&settings, own.node).await?;
         let announcement = watch::Sender::new(announcement(&base, &keeper, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
@@ -128,10 +134,14 @@ impl Member {
         });
         let stopping = stop.clone();
         tasks.spawn(async move { Ok(endpoint.run(stopping).await?) });
+        let stopping = stop.clone();
         tasks.spawn(async move {
             // What it says of itself stays as it was at the start.
             let _announces = announcement;
-            Ok(agent.run().await?)
+            tokio::select! {
+                done = agent.run() => Ok(done?),
+                () = stopping.cancelled() => Ok(()),
+            }
         });
         Ok(Self {
             keeper,
@@ -141,6 +151,7 @@ impl Member {
             base,
             peers,
             gossip,
+            holder,
             renewal,
             heard,
             stop,
@@ -214,6 +225,9 @@ impl Member {
             Event::Heard(heard) => self.take(heard).await,
             Event::Tick => {
                 self.introduce();
+                if let Some(holder) = &mut self.holder {
+                    holder.keep();
+                }
                 // The certificate may have come since.
                 self.follow_role().await
             }
@@ -303,14 +317,47 @@ impl Member {
         self.gossip.introduce(&peers);
     }
 
-    /// Ends its part; containers and packets go on.
+    /// Ends its part, for a time; containers and packets go on, and its place is held.
     pub(super) async fn stop(mut self) {
+        self.end().await;
+    }
+
+    /// Ends its part for good: the others need not wait for it.
+    pub(super) async fn part(mut self) {
+        if let Some(holder) = self.holder.take() {
+            holder.end();
+        }
+        self.gossip.leave();
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
         self.base.stores.send_replace(None);
         if let Some(manager) = self.manager.take() {
             manager.stop().await;
         }
         self.stop.cancel();
+        // What it has to say yet is said.
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let _in_time = tokio::time::timeout(LAST_WORDS, ended).await;
         self.tasks.shutdown().await;
+    }
+}
+
+/// Takes the node's place over from the daemon before this one, and has it held.
+async fn hold_place(base: &Base, endpoint: &Endpoint) -> Option<Holder> {
+    let socket = base.paths.hold();
+    let earlier = socket.clone();
+    let _dismissed = tokio::task::spawn_blocking(move || hold::dismiss(&earlier)).await;
+    if base.absence.is_zero() {
+        return None;
+    }
+    match endpoint.place() {
+        Ok(place) => Some(Holder::start(place, socket, base.absence)),
+        Err(error) => {
+            tracing::warn!(%error, "a restart of this daemon will be taken for the node's end");
+            None
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! manager its log, its port and the controllers.
 
 mod face;
+pub mod hold;
 mod logs;
 mod manager;
 mod member;
@@ -47,6 +48,8 @@ pub use crate::agent::PacketPathConfig;
 const RELAY_WAIT: Duration = Duration::from_secs(5);
 /// The group whose members may use the socket.
 const GROUP: &str = "mesh";
+/// The longest absence that others wait for: [`Config::absence`] is not longer.
+pub const MAX_ABSENCE_SECONDS: u64 = cluster::gossip::MAX_ABSENCE.as_secs();
 /// Commands that wait.
 const COMMANDS: usize = 16;
 
@@ -78,6 +81,8 @@ pub struct Config {
     pub packets: PacketPathConfig,
     /// What runs containers.
     pub runtime: RuntimeChoice,
+    /// How long its tasks are left alone while its daemon is away; zero: not at all.
+    pub absence: Duration,
     /// What time it is.
     pub clock: fn() -> SystemTime,
 }
@@ -105,6 +110,11 @@ impl Paths {
         self.swarm().join("assignments.json")
     }
 
+    /// Where the holder of the node's place is found.
+    fn hold(&self) -> PathBuf {
+        self.run.join("hold.sock")
+    }
+
     fn namespaces(&self) -> PathBuf {
         self.run.join("netns")
     }
@@ -123,6 +133,7 @@ struct Base {
     ports: Ports,
     clocks: Clocks,
     packets: PacketPathConfig,
+    absence: Duration,
     runtime: Arc<OciRuntime>,
     description: NodeDescription,
     stores: watch::Sender<Option<Store>>,
@@ -235,6 +246,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
         ports: Ports::default(),
         clocks,
         packets: config.packets,
+        absence: config.absence,
         runtime,
         stores: watch::Sender::new(None),
     });

@@ -8,6 +8,7 @@ mod update;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use harness::clients::{Seen, ask};
@@ -19,6 +20,8 @@ use harness::{Plan, Transport, image};
 const IMAGE: &str = "whoami:1";
 /// Where its program listens.
 const TARGET: u16 = 7000;
+/// Tables that follow a change of the store are equal within this time on a busy machine.
+const AGREE: Duration = Duration::from_secs(20);
 /// Requests among which every one of a few tasks is met.
 const ENOUGH: usize = 200;
 
@@ -85,6 +88,12 @@ fn assert_served_by(nodes: &Nodes, entry: IpAddr, port: u16, tasks: &BTreeSet<St
         }
     }
     panic!("{entry}:{port} is answered by {met:?}, not by {tasks:?}");
+}
+
+/// All nodes that run agree soon with each other and with the managers; how long that took.
+#[track_caller]
+fn agree(nodes: &Nodes, at: usize) -> Duration {
+    nodes.agree(at, AGREE).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// What [`names`] are made of: `docker service create` with this has the image name itself after its slot.

@@ -23,6 +23,8 @@ pub(super) struct Signs {
     pub(super) heard: Option<Duration>,
     /// Whether membership holds it for dead.
     pub(super) dead: bool,
+    /// Whether membership says that its daemon is away, and will be back.
+    pub(super) away: bool,
     /// How long this manager has led.
     pub(super) leading: Duration,
     /// The time between its heartbeats.
@@ -33,6 +35,8 @@ pub(super) struct Signs {
 pub(super) fn judge(node: &Node, signs: Signs) -> Option<(NodeState, &'static str)> {
     let now = match signs.heard {
         Some(heard) if signs.connected && heard < SILENCE => (NodeState::Ready, ""),
+        // Its tasks run and its packet path is in force: as long as its place is held it is what it was.
+        _ if signs.away => return None,
         Some(heard) if signs.dead && heard >= SILENCE => (NodeState::Down, "membership reports the node dead"),
         Some(heard) if signs.connected && heard <= signs.heartbeat * MISSED => (NodeState::Ready, ""),
         Some(_) if signs.connected => (NodeState::Down, "heartbeat failure"),

@@ -33,9 +33,10 @@ impl Detector {
             self.schedule(after, timer, now);
         }
         while let Some(notification) = self.effects.to_notify() {
-            self.stale = true;
+            (self.stale, self.unseen) = (true, true);
             self.notice(notification);
         }
+        self.see_absent(now);
     }
 
     fn notice(&mut self, notification: OwnedNotification<Identity>) {
@@ -132,7 +133,7 @@ impl Detector {
             let view = Member {
                 address: id.address,
                 generation: id.generation,
-                liveness: member.state().into(),
+                liveness: self.liveness(member),
                 draining: board.notices.is_draining(id.node),
                 metadata: board.notices.metadata(id.node),
             };
@@ -174,6 +175,7 @@ impl Detector {
         };
         let suspects = self.protocol.iter_membership_state().map(mark).fold(0, u64::wrapping_add);
         self.stale |= suspects != self.suspects;
+        self.unseen |= suspects != self.suspects;
         self.suspects = suspects;
     }
 
