@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt};
 use nix::sys::time::TimeVal;
 
@@ -40,7 +40,7 @@ enum Connection {
 pub struct Load {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicU64>,
-    clients: Vec<JoinHandle<Vec<String>>>,
+    clients: Vec<(Connection, JoinHandle<Vec<String>>)>,
 }
 
 /// What came of it.
@@ -48,8 +48,10 @@ pub struct Load {
 pub struct Loaded {
     /// Requests made.
     pub asked: u64,
-    /// Those that failed, in words.
-    pub failed: Vec<String>,
+    /// Those that failed on connections of their own, in words.
+    pub short: Vec<String>,
+    /// Those that failed on connections that were kept.
+    pub kept: Vec<String>,
 }
 
 impl Load {
@@ -73,7 +75,7 @@ impl Load {
             targets.rotate_left(number / 2 % to.len());
             let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
             let client = move || follow(kind, &mut targets, begun, &stop, &asked);
-            running.push(from.enter(|| std::thread::spawn(client))?);
+            running.push((kind, from.enter(|| std::thread::spawn(client))?));
         }
         Ok(Self { stop, asked, clients: running })
     }
@@ -86,9 +88,16 @@ impl Load {
     /// Ends, and tells.
     pub fn end(mut self) -> Loaded {
         self.stop.store(true, Ordering::Relaxed);
-        let ended = self.clients.drain(..).map(JoinHandle::join);
-        let failed = ended.flat_map(|ended| ended.unwrap_or_else(|_| vec!["a client panicked".to_owned()])).collect();
-        Loaded { asked: self.asked(), failed }
+        let mut loaded = Loaded { asked: 0, short: Vec::new(), kept: Vec::new() };
+        for (kind, client) in self.clients.drain(..) {
+            let failed = client.join().unwrap_or_else(|_| vec!["a client panicked".to_owned()]);
+            match kind {
+                Connection::Short => loaded.short.extend(failed),
+                Connection::Kept => loaded.kept.extend(failed),
+            }
+        }
+        loaded.asked = self.asked();
+        loaded
     }
 }
 
@@ -104,7 +113,17 @@ impl Loaded {
     /// # Errors
     /// See there.
     pub fn check(&self, at_least: u64) -> Result<()> {
-        ensure!(self.failed.is_empty(), "of {} requests these failed:\n{}", self.asked, self.failed.join("\n"));
+        self.check_short(at_least)?;
+        ensure!(self.kept.is_empty(), "of {} requests these failed:\n{}", self.asked, self.kept.join("\n"));
+        Ok(())
+    }
+
+    /// As [`Loaded::check`], of connections that are not kept.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn check_short(&self, at_least: u64) -> Result<()> {
+        ensure!(self.short.is_empty(), "of {} requests these failed:\n{}", self.asked, self.short.join("\n"));
         ensure!(self.asked >= at_least, "only {} requests were made", self.asked);
         Ok(())
     }
@@ -121,15 +140,19 @@ struct Target {
 
 impl Target {
     fn connect(&mut self) -> Result<TcpStream> {
-        let port = self.next;
-        self.next = if port + 1 < self.ports.end { port + 1 } else { self.ports.start };
         let stream = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&stream, sockopt::ReuseAddr, &true)?;
         let limit = TimeVal::new(LIMIT.as_secs().cast_signed(), 0);
         // Of the connection too.
         setsockopt(&stream, sockopt::SendTimeout, &limit)?;
         setsockopt(&stream, sockopt::ReceiveTimeout, &limit)?;
-        bind(stream.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
+        // A port may rest yet from what was asked before the load began.
+        let bound = (0..self.ports.len()).find_map(|_| {
+            let own = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, self.next));
+            self.next = if self.next + 1 < self.ports.end { self.next + 1 } else { self.ports.start };
+            bind(stream.as_raw_fd(), &own).ok()
+        });
+        bound.context("every port of the client is taken")?;
         connect(stream.as_raw_fd(), &SockaddrIn::from(self.address))?;
         let stream = TcpStream::from(stream);
         stream.set_nodelay(true)?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use mesh_daemon::runtime::Runtime as _;
 use mesh_daemon::runtime::oci::{OciOptions, OciRuntime};
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -55,6 +56,20 @@ pub struct Node {
 impl Nodes {
     /// Makes the machines, puts an image in each store, and starts the daemons. They are in no swarm.
     pub fn start(plan: &Plan, image: &Image) -> Result<Self> {
+        Self::start_each(plan, image, |_| Ok(()))
+    }
+
+    /// As [`Nodes::start`]; what each node keeps of a swarm lies on a disk of so many MiB.
+    pub fn start_on_small_disks(plan: &Plan, image: &Image, mib: u32) -> Result<Self> {
+        Self::start_each(plan, image, |node| {
+            let dir = node.state_dir();
+            std::fs::create_dir_all(&dir)?;
+            let size = format!("size={mib}m");
+            mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some(size.as_str())).context("a small disk")
+        })
+    }
+
+    fn start_each(plan: &Plan, image: &Image, prepare: impl Fn(&Node) -> Result<()>) -> Result<Self> {
         let bed = Bed::new(plan)?;
         let ports = Ports::open(&bed)?;
         let (pins, folder) = (bed.pin_dir("nodes")?, bed.folder("nodes")?);
@@ -71,6 +86,7 @@ impl Nodes {
                 past: String::new(),
             };
             node.load(&archive)?;
+            prepare(&node)?;
             node.start()?;
             nodes.push(node);
         }
@@ -148,6 +164,11 @@ impl Node {
     /// Where the docker CLI finds it.
     pub fn socket(&self) -> PathBuf {
         self.run_dir().join("docker.sock")
+    }
+
+    /// Where it keeps what it has of a swarm.
+    pub fn state_dir(&self) -> PathBuf {
+        self.root().join("swarm")
     }
 
     fn root(&self) -> PathBuf {

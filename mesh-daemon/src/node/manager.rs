@@ -19,7 +19,7 @@ use crate::cluster::gossip;
 use crate::cluster::raft::{Disk, Member, Raft, Timing};
 use crate::cluster::rpc::{Peers, Relays, Server, Services};
 use crate::cluster::trust::{Authority, Keeper};
-use crate::manager::dispatcher::{Absent, Dispatcher};
+use crate::manager::dispatcher::{Dispatcher, Presence};
 use crate::model::cluster::{Cluster, SharedKey};
 use crate::model::id::{NodeId, TaskId};
 use crate::model::payload::Payload;
@@ -164,13 +164,13 @@ impl Leader {
             return tracing::warn!(%error, "no lead before the log is read");
         }
         let ids = Box::new(|| TaskId::random(&mut rand::rng()));
-        let (absent, members) = (watch::Sender::new(Absent::default()), self.gossip.members());
+        let (presence, members) = (watch::Sender::new(Presence::default()), self.gossip.members());
         let ended = tokio::select! {
             ended = crate::manager::lead(&self.store, term, &self.clocks.store, ids) => ended,
-            ended = self.dispatcher.supervise(term, absent.subscribe()) => ended,
+            ended = self.dispatcher.supervise(term, presence.subscribe()) => ended,
             ended = roles::lead(&self.raft, &self.store, term) => ended,
             ended = upkeep(&self.store, term, &self.clocks) => ended,
-            () = watch_absent(members, &absent) => Ok(()),
+            () = watch_presence(members, &presence) => Ok(()),
         };
         if let Err(error) = ended {
             tracing::info!(%error, term, "a leader's duties ended");
@@ -203,14 +203,15 @@ async fn keep_locked(store: Store, keeper: Arc<Keeper>) {
     }
 }
 
-async fn watch_absent(mut members: watch::Receiver<Arc<gossip::Members>>, absent: &watch::Sender<Absent>) {
+async fn watch_presence(mut members: watch::Receiver<Arc<gossip::Members>>, presence: &watch::Sender<Presence>) {
     loop {
         let now = members.borrow_and_update().clone();
-        let of = |liveness| -> BTreeSet<_> {
-            let them = now.iter().filter(|(_, member)| member.liveness == liveness);
+        let of = |these: &[gossip::Liveness]| -> BTreeSet<_> {
+            let them = now.iter().filter(|(_, member)| these.contains(&member.liveness));
             them.map(|(node, _)| NodeId::from_u128(node.0)).collect()
         };
-        absent.send_replace(Absent { dead: of(gossip::Liveness::Down), away: of(gossip::Liveness::Away) });
+        use gossip::Liveness::{Alive, Away, Down, Suspect};
+        presence.send_replace(Presence { alive: of(&[Alive, Suspect]), dead: of(&[Down]), away: of(&[Away]) });
         if members.changed().await.is_err() {
             return;
         }

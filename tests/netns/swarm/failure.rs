@@ -128,7 +128,13 @@ fn daemons_end_crash_and_hang_and_nobody_notices() {
         agree(&nodes, other);
     }
 
-    assert_eq!(identities(&nodes, 0), before, "no task moved, none began anew");
+    let after = identities(&nodes, 0);
+    if after != before {
+        let said = nodes.docker(0, &["service", "ps", "--no-trunc", "web"]).unwrap();
+        let logs: Vec<_> =
+            nodes.nodes.iter().map(|node| format!("--- {}\n{}", node.host.name, node.log().unwrap())).collect();
+        panic!("a task moved or began anew: {before:?}, {after:?}\n{said}\n{}", logs.join("\n"));
+    }
     let loaded = load.end();
     println!("{} requests were answered meanwhile", loaded.asked);
     loaded.check(1000).unwrap();
@@ -172,6 +178,21 @@ fn machines_and_links_fail_and_one_copy_of_each_task_runs() {
     agree(&nodes, 0);
     // Under a machine that is gone nothing is asked for by name either, so the client is sent to the rest.
     nodes.until("each sends to all of them", |nodes| Ok(all_are_met(nodes, &[0, 1, 2], &names(4)))).unwrap();
+
+    // Too few managers are left: that is said, with their names, and what is known is told.
+    for manager in [1, 2] {
+        nodes.nodes[manager].kill().unwrap();
+    }
+    let begun = Instant::now();
+    let said = nodes.nodes[0].refused(&["service", "scale", "-d", "web=5"]).unwrap();
+    let took = begun.elapsed();
+    println!("without a quorum, {took:?} later: {said}");
+    for manager in [1, 2] {
+        assert!(said.contains(&nodes.nodes[manager].host.ip4.to_string()), "{said}");
+    }
+    assert!(took < Duration::from_secs(2) * BUSY, "it took {took:?} to say so");
+    assert_eq!(nodes.running(0, "web").unwrap().len(), 4, "what is known is told");
+    assert!(is_served(&nodes, &[0, 1, 2], PORT, &names(4)), "and traffic goes on");
 }
 
 /// Has the worker have its part of the tasks again: nobody moves them by themselves.

@@ -1,5 +1,6 @@
 //! The cluster as its user sees it: real nodes, the real docker CLI, real containers, a client outside.
 
+mod disk;
 mod failure;
 mod membership;
 mod service;
@@ -48,19 +49,35 @@ fn image() -> anyhow::Result<Image> {
 /// So many nodes and one client; they are in no swarm.
 #[track_caller]
 fn nodes(count: u8) -> Nodes {
-    let started = image().and_then(|image| Nodes::start(&Plan { nodes: count, clients: 1, ..Plan::default() }, &image));
+    let started = image().and_then(|image| Nodes::start(&plan(count), &image));
     started.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn plan(nodes: u8) -> Plan {
+    Plan { nodes, clients: 1, ..Plan::default() }
 }
 
 /// A swarm of so many nodes, of which so many are managers.
 #[track_caller]
 fn swarm(count: u8, managers: usize) -> Nodes {
-    let nodes = nodes(count);
+    formed(nodes(count), managers)
+}
+
+/// As [`swarm`]; what each node keeps of the swarm lies on a disk of so many MiB.
+#[track_caller]
+fn swarm_on_small_disks(count: u8, managers: usize, mib: u32) -> Nodes {
+    let started = image().and_then(|image| Nodes::start_on_small_disks(&plan(count), &image, mib));
+    formed(started.unwrap_or_else(|error| panic!("{error:#}")), managers)
+}
+
+#[track_caller]
+fn formed(nodes: Nodes, managers: usize) -> Nodes {
+    let count = nodes.nodes.len();
     nodes.form(managers).unwrap();
     nodes
         .until("all nodes are ready", |nodes| {
             let status = nodes.docker(0, &["node", "ls", "--format", "{{.Status}}"])?;
-            Ok(status.lines().filter(|status| *status == "Ready").count() == usize::from(count))
+            Ok(status.lines().filter(|status| *status == "Ready").count() == count)
         })
         .unwrap();
     nodes

@@ -47,9 +47,11 @@ const MAX_INVITATIONS: usize = 64;
 /// A report has at most so many statuses.
 pub const MAX_STATUSES: usize = 10_000;
 
-/// Nodes that do not answer, as membership has it.
+/// Which nodes are there, as membership has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Absent {
+pub struct Presence {
+    /// They are heard.
+    pub alive: BTreeSet<NodeId>,
     /// They are dead.
     pub dead: BTreeSet<NodeId>,
     /// Their daemons are away, and will be back.
@@ -141,17 +143,17 @@ impl Dispatcher {
         }
     }
 
-    /// Writes whether nodes are there, while this manager leads. `absent` is what membership says.
+    /// Writes whether nodes are there, while this manager leads. `presence` is what membership says.
     ///
     /// # Errors
     ///
     /// If another leads now.
-    pub async fn supervise(&self, term: u64, absent: watch::Receiver<Absent>) -> Result<(), Error> {
+    pub async fn supervise(&self, term: u64, presence: watch::Receiver<Presence>) -> Result<(), Error> {
         let since = Instant::now();
         let mut look = tokio::time::interval(LOOK);
         loop {
             look.tick().await;
-            let changes = self.inner.judge_all(since, &absent.borrow());
+            let changes = self.inner.judge_all(since, &presence.borrow());
             if changes.is_empty() {
                 continue;
             }
@@ -351,7 +353,7 @@ impl Inner {
         written.await.map_err(|(_, error)| refused(error))
     }
 
-    fn judge_all(&self, since: Instant, absent: &Absent) -> Vec<(NodeId, NodeState, &'static str)> {
+    fn judge_all(&self, since: Instant, presence: &Presence) -> Vec<(NodeId, NodeState, &'static str)> {
         let heartbeat = Duration::from_millis(self.heartbeat_ms().into());
         let view = self.store.view();
         let sessions = self.sessions();
@@ -360,8 +362,9 @@ impl Inner {
             let signs = Signs {
                 connected: live.is_some_and(|live| live.connected),
                 heard: live.map(|live| live.heard.elapsed()),
-                dead: absent.dead.contains(&node.id),
-                away: absent.away.contains(&node.id),
+                alive: presence.alive.contains(&node.id),
+                dead: presence.dead.contains(&node.id),
+                away: presence.away.contains(&node.id),
                 leading: since.elapsed(),
                 heartbeat,
             };

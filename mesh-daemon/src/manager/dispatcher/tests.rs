@@ -165,6 +165,7 @@ fn nodes_are_judged_by_every_sign() {
     let signs = Signs {
         connected: true,
         heard: Some(second / 10),
+        alive: false,
         dead: false,
         away: false,
         leading: 60 * second,
@@ -195,6 +196,19 @@ fn nodes_are_judged_by_every_sign() {
         ("new leader, its place is held", Ready, Signs { connected: false, heard: None, away: true, ..signs }, None),
         ("given up, and its place is held", Down, Signs { connected: false, heard: None, away: true, ..signs }, None),
         ("back before membership knows", Down, Signs { away: true, ..signs }, Some(Ready)),
+        ("silent, but membership hears it", Ready, Signs { heard: Some(4 * second), alive: true, ..signs }, None),
+        (
+            "session lost, but membership hears it",
+            Ready,
+            Signs { connected: false, heard: Some(4 * second), alive: true, ..signs },
+            None,
+        ),
+        (
+            "heard by membership alone, for too long",
+            Ready,
+            Signs { connected: false, heard: Some(11 * second), alive: true, ..signs },
+            Some(Down),
+        ),
         ("new leader, not here yet", Ready, Signs { connected: false, heard: None, leading: second, ..signs }, None),
         ("new leader, never came", Ready, Signs { connected: false, heard: None, ..signs }, Some(Down)),
         ("down and still away", Down, Signs { connected: false, heard: None, ..signs }, None),

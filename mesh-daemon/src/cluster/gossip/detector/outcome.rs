@@ -33,7 +33,9 @@ impl Detector {
             self.schedule(after, timer, now);
         }
         while let Some(notification) = self.effects.to_notify() {
-            (self.stale, self.unseen) = (true, true);
+            self.stale = true;
+            // Among many, most of what happens is that somebody comes who was not missed.
+            self.unseen |= matches!(notification, OwnedNotification::MemberDown(_)) || !self.absences.is_empty();
             self.notice(notification);
         }
         self.see_absent(now);
