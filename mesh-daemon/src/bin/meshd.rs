@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
@@ -50,6 +50,11 @@ enum Command {
         /// How TC programs are attached.
         #[arg(long, value_enum, default_value_t)]
         tc: TcMode,
+        /// For so many seconds after the daemon has ended, its tasks are left alone and sent to: it will be
+        /// back. 0: its end is the node's.
+        #[arg(long, env = "MESH_ABSENCE", value_name = "SECONDS", default_value_t = 60,
+            value_parser = clap::value_parser!(u64).range(..=node::MAX_ABSENCE_SECONDS))]
+        absence: u64,
     },
     /// Run the packet path alone, without a cluster.
     Datapath {
@@ -65,6 +70,16 @@ enum Command {
         /// Detach everything, remove every pin, and exit.
         #[arg(long, conflicts_with = "desired")]
         remove: bool,
+    },
+    /// Keep the node's place while its daemon is away: meshd starts it.
+    #[command(hide = true)]
+    Hold {
+        /// Where the next daemon finds it.
+        #[arg(long)]
+        socket: PathBuf,
+        /// It waits so long for one.
+        #[arg(long)]
+        seconds: u64,
     },
     /// Stand beside one container: meshd starts it.
     #[command(hide = true)]
@@ -124,6 +139,9 @@ fn start(args: Args) -> Result<()> {
     if let Command::Shim { directory } = &args.command {
         return Ok(shim::run(directory, Timestamp::now)?);
     }
+    if let Command::Hold { socket, seconds } = &args.command {
+        return Ok(node::hold::run(socket, Duration::from_secs(*seconds))?);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(run(args))
 }
@@ -135,7 +153,7 @@ async fn run(args: Args) -> Result<()> {
             Ok(standalone::run(file, pins, tc, seconds, status).await?)
         }
         Command::Datapath { desired: None, .. } => Ok(reconcile::remove(&pins).await?),
-        Command::Node { root, run, socket, remote, oci_runtime, tc } => {
+        Command::Node { root, run, socket, remote, oci_runtime, tc, absence } => {
             let config = node::Config {
                 socket: socket.unwrap_or_else(|| run.join("docker.sock")),
                 runtime: node::RuntimeChoice { program: oci_runtime, state: Some(run.join("oci")) },
@@ -143,6 +161,7 @@ async fn run(args: Args) -> Result<()> {
                 packets: node::PacketPathConfig { pins, tc, clock: seconds },
                 root,
                 run,
+                absence: Duration::from_secs(absence),
                 clock: wall,
             };
             let stop = CancellationToken::new();
@@ -158,7 +177,7 @@ async fn run(args: Args) -> Result<()> {
                 }
             }
         }
-        Command::Shim { .. } => Ok(()),
+        Command::Shim { .. } | Command::Hold { .. } => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::hold::{self, Holder};
 use super::manager::{GOSSIP, Manager, Parts};
 use super::settings::Settings;
 use super::wire::Book;
@@ -33,6 +34,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// the rotation of the root yet.
 const RENEW_AGAIN: Duration = Duration::from_secs(10);
 
+/// Its parts have so long to end by themselves.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// What happens to a member.
 pub(super) enum Event {
     /// The agent has something to say.
@@ -53,6 +57,7 @@ pub(super) struct Member {
     base: Arc<Base>,
     peers: Arc<Peers>,
     gossip: gossip::Handle,
+    holder: Option<Holder>,
     renewal: Arc<Renewal>,
     heard: mpsc::Receiver<Heard>,
     stop: CancellationToken,
@@ -100,6 +105,7 @@ impl Member {
         let book = Arc::new(Book::new(Arc::clone(&peers), base.paths.settings(), settings.clone()));
         let endpoint = bind_gossip(&base, &settings, own.node.to_u128()).await?;
         let gossip = endpoint.handle();
+        let holder = hold_place(&base, &endpoint).await;
         let here = here(&settings, own.node).await?;
         let announcement = watch::Sender::new(announcement(&base, &keeper, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
@@ -142,8 +148,14 @@ impl Member {
         });
         let stopping = stop.clone();
         tasks.spawn(async move { Ok(endpoint.run(stopping).await?) });
-        tasks.spawn(async move { Ok(agent.run().await?) });
-        tasks.spawn(announce_trust(Arc::clone(&keeper), announcement));
+        let stopping = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                done = agent.run() => Ok(done?),
+                () = stopping.cancelled() => Ok(()),
+            }
+        });
+        tasks.spawn(announce_trust(Arc::clone(&keeper), announcement, stop.clone()));
         Ok(Self {
             keeper,
             book,
@@ -153,6 +165,7 @@ impl Member {
             base,
             peers,
             gossip,
+            holder,
             renewal,
             heard,
             stop,
@@ -235,6 +248,9 @@ impl Member {
                 if self.renew_again.is_some_and(|at| at <= now) {
                     self.renew_again = Some(now + RENEW_AGAIN);
                     self.renewal.at_once();
+                }
+                if let Some(holder) = &mut self.holder {
+                    holder.keep();
                 }
                 // The certificate may have come since.
                 self.follow_role().await
@@ -324,24 +340,44 @@ impl Member {
         self.gossip.introduce(&peers);
     }
 
-    /// Ends its part; containers and packets go on.
+    /// Ends its part, for a time; containers and packets go on, and its place is held.
     pub(super) async fn stop(mut self) {
+        self.end().await;
+    }
+
+    /// Ends its part for good: the others need not wait for it.
+    pub(super) async fn part(mut self) {
+        if let Some(holder) = self.holder.take() {
+            holder.end();
+        }
+        self.gossip.leave();
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
         self.base.stores.send_replace(None);
         self.base.examiner.send_replace(None);
         if let Some(manager) = self.manager.take() {
             manager.stop().await;
         }
         self.stop.cancel();
+        // What it has to say yet is said.
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let _in_time = tokio::time::timeout(LAST_WORDS, ended).await;
         self.tasks.shutdown().await;
     }
 }
 
 /// What the node says of its certificate and its roots follows what it has of them. The rest of what it says of itself
 /// stays as it was at the start.
-async fn announce_trust(keeper: Arc<Keeper>, announcement: watch::Sender<Announcement>) -> Result<(), NodeError> {
+async fn announce_trust(
+    keeper: Arc<Keeper>,
+    announcement: watch::Sender<Announcement>,
+    stop: CancellationToken,
+) -> Result<(), NodeError> {
     let credentials = keeper.credentials();
     let mut changes = credentials.changes();
-    while changes.changed().await.is_ok() {
+    while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
         let tls = ca::issuer_of(&keeper.chain(), &credentials.roots()).unwrap_or_default();
         announcement.send_if_modified(|said| {
             let is_other = said.description.tls != tls;
@@ -350,6 +386,23 @@ async fn announce_trust(keeper: Arc<Keeper>, announcement: watch::Sender<Announc
         });
     }
     Ok(())
+}
+
+/// Takes the node's place over from the daemon before this one, and has it held.
+async fn hold_place(base: &Base, endpoint: &Endpoint) -> Option<Holder> {
+    let socket = base.paths.hold();
+    let earlier = socket.clone();
+    let _dismissed = tokio::task::spawn_blocking(move || hold::dismiss(&earlier)).await;
+    if base.absence.is_zero() {
+        return None;
+    }
+    match endpoint.place() {
+        Ok(place) => Some(Holder::start(place, socket, base.absence)),
+        Err(error) => {
+            tracing::warn!(%error, "a restart of this daemon will be taken for the node's end");
+            None
+        }
+    }
 }
 
 fn ring(keys: &[SharedKey]) -> Option<KeyRing> {

@@ -7,6 +7,7 @@
 mod anew;
 mod doctor;
 mod face;
+pub mod hold;
 mod logs;
 mod manager;
 mod member;
@@ -21,7 +22,7 @@ mod wire;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -51,6 +52,8 @@ pub use crate::api::Remote;
 
 /// The group whose members may use the socket.
 const GROUP: &str = "mesh";
+/// The longest absence that others wait for: [`Config::absence`] is not longer.
+pub const MAX_ABSENCE_SECONDS: u64 = cluster::gossip::MAX_ABSENCE.as_secs();
 /// Commands that wait.
 const COMMANDS: usize = 16;
 
@@ -84,6 +87,8 @@ pub struct Config {
     pub packets: PacketPathConfig,
     /// What runs containers.
     pub runtime: RuntimeChoice,
+    /// How long its tasks are left alone while its daemon is away; zero: not at all.
+    pub absence: Duration,
     /// What time it is.
     pub clock: fn() -> SystemTime,
 }
@@ -111,6 +116,11 @@ impl Paths {
         self.swarm().join("assignments.json")
     }
 
+    /// Where the holder of the node's place is found.
+    fn hold(&self) -> PathBuf {
+        self.run.join("hold.sock")
+    }
+
     fn namespaces(&self) -> PathBuf {
         self.run.join("netns")
     }
@@ -129,6 +139,7 @@ struct Base {
     ports: Ports,
     clocks: Clocks,
     packets: PacketPathConfig,
+    absence: Duration,
     runtime: Arc<OciRuntime>,
     /// The same runtime, telling what it does.
     told: Arc<Told>,
@@ -263,6 +274,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
         clocks,
         packets: config.packets,
         told: Arc::new(Told::new(Arc::clone(&runtime) as Arc<dyn Runtime>)),
+        absence: config.absence,
         runtime,
         stores: watch::Sender::new(None),
         examiner: watch::Sender::new(None),

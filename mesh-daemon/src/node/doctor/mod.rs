@@ -240,6 +240,11 @@ impl Examiner {
             let udp = match liveness {
                 Liveness::Alive => Finding::ok("7946/udp", address.to_string()),
                 Liveness::Suspect => Finding::warning("7946/udp", format!("{address} did not answer lately"), ""),
+                Liveness::Away => Finding::warning(
+                    "7946/udp",
+                    format!("the daemon of {address} is away: its tasks run, and its place is held"),
+                    "start its daemon again",
+                ),
                 Liveness::Down => Finding::broken(
                     "7946/udp",
                     format!("{address} does not answer"),
