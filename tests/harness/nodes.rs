@@ -48,26 +48,43 @@ pub struct Node {
     process: Option<Proc>,
     /// What the daemons before this one said.
     past: String,
+    runs: Runs,
+}
+
+/// What is special about a node.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    /// The Docker Engine that runs its containers, by its socket; it has the image already.
+    pub engine: Option<PathBuf>,
+    /// Further arguments of its daemon.
+    pub arguments: Vec<String>,
 }
 
 impl Nodes {
     /// Makes the machines, puts an image in each store, and starts the daemons. They are in no swarm.
     pub fn start(plan: &Plan, image: &Image) -> Result<Self> {
-        let bed = Bed::new(plan)?;
+        Self::start_on(Bed::new(plan)?, image, |_| Runs::default())
+    }
+
+    /// The same on machines that are there; `runs` says what is special about each node, by its number.
+    pub fn start_on(bed: Bed, image: &Image, runs: impl Fn(usize) -> Runs) -> Result<Self> {
         let ports = Ports::open(&bed)?;
         let (pins, folder) = (bed.pin_dir("nodes")?, bed.folder("nodes")?);
         let archive = folder.join("image.tar");
         image.write_tar(std::fs::File::create(&archive)?)?;
         let mut nodes = Vec::new();
-        for host in &bed.nodes {
+        for (number, host) in bed.nodes.iter().enumerate() {
             let mut node = Node {
                 host: host.clone(),
                 pins: pins.join(&host.name),
                 folder: folder.join(&host.name),
                 process: None,
                 past: String::new(),
+                runs: runs(number),
             };
-            node.load(&archive)?;
+            if node.runs.engine.is_none() {
+                node.load(&archive)?;
+            }
             node.start()?;
             nodes.push(node);
         }
@@ -174,6 +191,11 @@ impl Node {
         argv.push(program("meshd")?.into());
         argv.extend(["--pin-dir".into(), self.pins.clone().into(), "node".into()]);
         argv.extend(["--root".into(), self.root().into(), "--run".into(), self.run_dir().into()]);
+        argv.extend(self.runs.arguments.iter().map(Into::into));
+        if let Some(socket) = &self.runs.engine {
+            let host = format!("unix://{}", socket.display());
+            argv.extend(["--runtime".into(), "docker".into(), "--docker-host".into(), host.into()]);
+        }
         // The log's library tells each heartbeat that finds nobody.
         let mut process = self.host.ns.command(argv).env("RUST_LOG", "info,openraft=error").spawn()?;
         process.wait_line("ready", LIMIT)?;
@@ -267,6 +289,27 @@ impl Node {
     /// The docker CLI at this node; what it printed.
     pub fn docker(&self, arguments: &[&str]) -> Result<String> {
         let output = self.command(arguments).run().with_context(|| format!("at {}", self.host.name))?;
+        Ok(output.stdout.trim_end().to_owned())
+    }
+
+    /// Keeps a login for the docker CLI of this node, as the CLI does; `auth` is `user:password` in base64.
+    pub fn keep_login(&self, registry: &str, auth: &str) -> Result<()> {
+        let folder = self.folder.join("docker");
+        std::fs::create_dir_all(&folder)?;
+        let settings = serde_json::json!({ "auths": { registry: { "auth": auth } } });
+        Ok(std::fs::write(folder.join("config.json"), settings.to_string())?)
+    }
+
+    /// meshctl at this node, to be run.
+    pub fn meshctl_command(&self, arguments: &[&str]) -> Result<Cmd> {
+        let argv = std::iter::once(program("meshctl")?.into_os_string()).chain(arguments.iter().map(Into::into));
+        let command = self.host.ns.command(argv).env("DOCKER_HOST", format!("unix://{}", self.socket().display()));
+        Ok(command.env("MESH_PIN_DIR", &self.pins).env("DOCKER_CONFIG", self.folder.join("docker")))
+    }
+
+    /// meshctl at this node; what it printed.
+    pub fn meshctl(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.meshctl_command(arguments)?.run().with_context(|| format!("at {}", self.host.name))?;
         Ok(output.stdout.trim_end().to_owned())
     }
 

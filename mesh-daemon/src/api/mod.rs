@@ -36,6 +36,7 @@ mod stream;
 mod swarm;
 mod system;
 mod tasks;
+mod usage;
 mod version;
 #[expect(missing_docs, reason = "the members are Docker's, and the Engine API's reference describes them")]
 pub mod wire;
@@ -62,6 +63,7 @@ use crate::model::cluster::ClusterSpec;
 use crate::model::id::{NodeId, TaskId};
 use crate::model::node::Availability;
 use crate::runtime::Runtime;
+use crate::runtime::images::Credentials;
 use crate::store::{Store, Tx, View};
 
 /// Something that takes time and may be refused.
@@ -100,12 +102,15 @@ pub trait Cluster: Send + Sync + 'static {
     /// The output of a task, from whichever node has it, as long as it follows or until it ends.
     fn logs(&self, task: TaskId, options: LogOptions) -> Doing<'_, BoxStream<'static, LogLine>>;
 
-    /// What a registry says of an image; None if that is not known in a moment. `auth` is the client's
-    /// `X-Registry-Auth`. The CLI waits for it before each create, so this must answer fast.
-    fn image(&self, reference: String, auth: Option<String>) -> Doing<'_, Option<wire::Distribution>>;
+    /// What a registry says of an image to who asks; None if that is not known in a moment. The CLI waits for it
+    /// before each create, so this must answer fast.
+    fn image(&self, reference: String, who: Credentials) -> Doing<'_, Option<wire::Distribution>>;
 
     /// Runs the containers of this node.
     fn containers(&self) -> Arc<dyn Runtime>;
+
+    /// How much services are used, of every node that answers in time.
+    fn usage(&self) -> Doing<'_, Vec<wire::NodeUsage>>;
 
     /// The socket of the Docker Engine that runs this node's tasks, if one does: containers, images and
     /// volumes are asked for there.

@@ -8,11 +8,13 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Base, RELAY_WAIT, logs, runtime};
+use super::{Base, RELAY_WAIT, logs, runtime, usage};
 use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, RuntimeFacts, wire};
 use crate::manager::dispatcher::Dispatcher;
 use crate::model::id::{NodeId, TaskId};
+use crate::model::node::{Node, NodeState};
 use crate::runtime::Runtime;
+use crate::runtime::images::{Credentials, Described};
 use crate::store::Store;
 
 /// What the API asks the node to do.
@@ -30,6 +32,9 @@ pub(super) struct Face {
     pub(super) local: watch::Receiver<Local>,
     pub(super) dispatcher: watch::Receiver<Option<Dispatcher>>,
 }
+
+/// A registry is given so long to say what an image is: whoever makes a service waits for it.
+const REGISTRY: Duration = Duration::from_secs(8);
 
 /// A node is given so long to do as it is told.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -101,16 +106,58 @@ impl Cluster for Face {
         })
     }
 
-    fn image(&self, _: String, _: Option<String>) -> Doing<'_, Option<wire::Distribution>> {
-        // The runtime pins an image when it fetches it; what a registry says is not asked here.
-        Box::pin(async { Ok(None) })
+    fn image(&self, reference: String, who: Credentials) -> Doing<'_, Option<wire::Distribution>> {
+        Box::pin(async move {
+            let asked = tokio::time::timeout(REGISTRY, self.base.runtime.describe(&reference, &who)).await;
+            match asked {
+                Ok(Ok(described)) => Ok(Some(distribution(described))),
+                Ok(Err(error)) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::info!(image = reference, error, "no registry says what this image is");
+                    Ok(None)
+                }
+                Err(_) => {
+                    tracing::info!(image = reference, "its registry does not say in time what this image is");
+                    Ok(None)
+                }
+            }
+        })
     }
 
     fn containers(&self) -> Arc<dyn Runtime> {
-        Arc::<crate::runtime::oci::OciRuntime>::clone(&self.base.runtime)
+        Arc::clone(&self.base.runtime)
+    }
+
+    fn usage(&self) -> Doing<'_, Vec<wire::NodeUsage>> {
+        Box::pin(async move {
+            let dispatcher = self.dispatcher.borrow().clone();
+            let dispatcher = dispatcher.ok_or_else(|| Error::internal("this node is not a manager"))?;
+            let view = self.base.stores.borrow().as_ref().map(Store::view);
+            let ready = |node: &&Arc<Node>| node.status.state == NodeState::Ready;
+            let nodes = view.iter().flat_map(|view| view.nodes().iter().filter(ready)).map(|node| node.id);
+            Ok(usage::ask(&dispatcher, nodes.collect()).await)
+        })
     }
 
     fn engine(&self) -> Option<PathBuf> {
-        None
+        self.base.engine.clone()
+    }
+}
+
+fn distribution(described: Described) -> wire::Distribution {
+    let platform = |(os, architecture): (String, String)| wire::ImagePlatform {
+        architecture,
+        os,
+        ..wire::ImagePlatform::default()
+    };
+    wire::Distribution {
+        descriptor: wire::ImageDescriptor {
+            media_type: described.media_type,
+            digest: described.digest.to_string(),
+            size: i64::try_from(described.size).unwrap_or(i64::MAX),
+            ..wire::ImageDescriptor::default()
+        },
+        platforms: described.platforms.into_iter().map(platform).collect(),
+        ..wire::Distribution::default()
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::manager::{GOSSIP, Manager, Parts};
 use super::settings::Settings;
 use super::wire::Book;
-use super::{Base, NodeError, logs, place};
+use super::{Base, NodeError, logs, place, usage};
 use crate::agent::{self, Agent, Heard};
 use crate::cluster::ca;
 use crate::cluster::gossip::{self, Detector, Endpoint, KeyRing, Me, NodeKey, RingKey, Timing};
@@ -21,7 +21,6 @@ use crate::model::assignment::{Announcement, OwnNode};
 use crate::model::cluster::SharedKey;
 use crate::model::id::NodeId;
 use crate::model::node::Role;
-use crate::runtime::Runtime;
 
 /// Streams to managers at once.
 const MAX_STREAMS: usize = 256;
@@ -100,7 +99,7 @@ impl Member {
         let announcement = watch::Sender::new(announcement(&base, &keeper, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
             place: here,
-            runtime: Arc::clone(&base.runtime) as Arc<dyn Runtime>,
+            runtime: Arc::clone(&base.runtime),
             clock: Arc::clone(&base.clocks.store),
             managers: Arc::clone(&book) as _,
             announcement: announcement.subscribe(),
@@ -243,8 +242,12 @@ impl Member {
             Heard::Keys(body) => self.rotate(&body),
             Heard::Renew(roots, now) => self.trust(roots, now).await,
             Heard::Invitation(number, request, link) if self.streams.len() < MAX_STREAMS => {
-                let runtime = Arc::clone(&self.base.runtime) as Arc<dyn Runtime>;
-                self.streams.spawn(logs::answer(runtime, number, request, link));
+                if usage::is_asked(&request) {
+                    self.streams.spawn(usage::answer(self.base.packets.pins.clone(), number, link));
+                } else {
+                    let runtime = Arc::clone(&self.base.runtime);
+                    self.streams.spawn(logs::answer(runtime, number, request, link));
+                }
             }
             Heard::Invitation(..) => tracing::warn!("{MAX_STREAMS} streams to managers are open: no more"),
             Heard::Connected(_) => {}

@@ -13,6 +13,7 @@ mod roles;
 mod runtime;
 mod settings;
 mod swarm;
+mod usage;
 mod wire;
 
 use std::path::PathBuf;
@@ -36,11 +37,11 @@ use crate::cluster::raft::{DiskError, ReviveError, StartError};
 use crate::cluster::trust::{JoinError, Keeper, KeeperError, LockedNode, Opened};
 use crate::cluster::{self};
 use crate::model::node::NodeDescription;
-use crate::runtime::RuntimeError;
-use crate::runtime::oci::OciRuntime;
+pub use crate::model::resources::GenericResource;
+use crate::runtime::{Runtime, RuntimeError};
 use crate::store::{self, Store};
 
-pub use self::runtime::RuntimeChoice;
+pub use self::runtime::{RuntimeChoice, RuntimeKind};
 pub use crate::agent::PacketPathConfig;
 
 /// A node comes to a manager's invitation within this time.
@@ -78,6 +79,8 @@ pub struct Config {
     pub packets: PacketPathConfig,
     /// What runs containers.
     pub runtime: RuntimeChoice,
+    /// What tasks may reserve of this node beside processors and memory.
+    pub generic_resources: Vec<GenericResource>,
     /// What time it is.
     pub clock: fn() -> SystemTime,
 }
@@ -123,7 +126,8 @@ struct Base {
     ports: Ports,
     clocks: Clocks,
     packets: PacketPathConfig,
-    runtime: Arc<OciRuntime>,
+    runtime: Arc<dyn Runtime>,
+    engine: Option<PathBuf>,
     description: NodeDescription,
     stores: watch::Sender<Option<Store>>,
 }
@@ -182,6 +186,9 @@ pub enum NodeError {
     /// Containers.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The engine's address.
+    #[error("the Docker Engine at \"{0}\" cannot be reached: --docker-host must be unix://PATH")]
+    DockerHost(String),
     /// Joining.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -228,14 +235,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
     let clock = config.clock;
     let store_clock: store::Clock = Arc::new(move || Timestamp::try_from(clock()).unwrap_or(Timestamp::UNIX_EPOCH));
     let clocks = Clocks { wall: cluster::Clock::new(clock), store: store_clock };
-    let runtime = runtime::open(&config.root, &config.runtime, now).await?;
+    let runtime::Opened { runtime, engine } = runtime::open(&config.root, &config.runtime, now).await?;
     let base = Arc::new(Base {
-        description: swarm::description(runtime.as_ref()),
+        description: swarm::description(runtime.as_ref(), config.generic_resources),
         paths,
         ports: Ports::default(),
         clocks,
         packets: config.packets,
         runtime,
+        engine,
         stores: watch::Sender::new(None),
     });
     let (commands, mut commanded) = mpsc::channel(COMMANDS);

@@ -1,7 +1,10 @@
 //! The cluster as its user sees it: real nodes, the real docker CLI, real containers, a client outside.
 
+mod engine;
 mod failure;
+mod images;
 mod membership;
+mod meshctl;
 mod service;
 mod update;
 
@@ -12,8 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context as _;
 use harness::clients::{Seen, ask};
 use harness::image::{Image, ImagePlan};
-use harness::nodes::Nodes;
-use harness::{Plan, Transport, image};
+use harness::nodes::{Nodes, Runs};
+use harness::{Bed, Plan, Transport, image};
 
 /// The image that all tasks are made of; it is in each node's store.
 const IMAGE: &str = "whoami:1";
@@ -54,13 +57,29 @@ fn nodes(count: u8) -> Nodes {
 fn swarm(count: u8, managers: usize) -> Nodes {
     let nodes = nodes(count);
     nodes.form(managers).unwrap();
+    until_ready(&nodes, count.into());
+    nodes
+}
+
+/// A swarm on machines that are there; its first node is the manager.
+#[track_caller]
+fn swarm_on(bed: Bed, runs: impl Fn(usize) -> Runs) -> Nodes {
+    let count = bed.nodes.len();
+    let started = image().and_then(|image| Nodes::start_on(bed, &image, runs));
+    let nodes = started.unwrap_or_else(|error| panic!("{error:#}"));
+    nodes.form(1).unwrap();
+    until_ready(&nodes, count);
+    nodes
+}
+
+#[track_caller]
+fn until_ready(nodes: &Nodes, count: usize) {
     nodes
         .until("all nodes are ready", |nodes| {
             let status = nodes.docker(0, &["node", "ls", "--format", "{{.Status}}"])?;
-            Ok(status.lines().filter(|status| *status == "Ready").count() == usize::from(count))
+            Ok(status.lines().filter(|status| *status == "Ready").count() == count)
         })
         .unwrap();
-    nodes
 }
 
 /// Asks every node from outside until it was answered for by every one of `tasks`; each answer tells the

@@ -17,6 +17,7 @@ mod system;
 mod task;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use container::*;
 pub use event::*;
@@ -29,6 +30,7 @@ pub use spec::*;
 pub use swarm::*;
 pub use system::*;
 pub use task::*;
+pub use usage::*;
 
 use std::collections::BTreeMap;
 
