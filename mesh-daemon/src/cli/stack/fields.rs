@@ -108,7 +108,7 @@ impl<'a> Fields<'a> {
         read: impl Fn(&str) -> anyhow::Result<i64>,
     ) -> Result<i64, Wrong> {
         let Some(text) = self.some_text(name) else { return Ok(0) };
-        read(&text).map_err(|error| self.wrong(name, format!("{path}.{name}: {error:#}")))
+        read(&text).map_err(|error| self.wrong(name, format!("{path}.{name}: {error}")))
     }
 
     /// Something is wrong at a field.

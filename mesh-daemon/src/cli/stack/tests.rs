@@ -59,7 +59,7 @@ fn what_is_wrong_is_said_with_file_line_and_field() {
         ),
         (
             "services:\n  web:\n    image: a\n    deploy: {resources: {limits: {memory: 1q}}}\n",
-            "0.yml:4:36: services.web.deploy.resources.limits.memory: invalid size: '1q'",
+            "0.yml:4:35: services.web.deploy.resources.limits.memory: invalid size: '1q'",
         ),
         (
             "services:\n  web:\n    image: a\n    mem_limit: 1g\n",

@@ -87,7 +87,7 @@ mod tests {
             (r#"{"username":"u","password":"p","serveraddress":"x"}"#, Ok(basic)),
             (r#"{"registrytoken":"t","username":null}"#, Ok(Credentials::Bearer("t".to_owned()))),
             (r#"{"identitytoken":"t"}"#, Err(CredentialsError::IdentityToken)),
-            ("[]", Err(CredentialsError::Form)),
+            ("7", Err(CredentialsError::Form)),
             ("", Err(CredentialsError::Form)),
         ] {
             assert_eq!(Credentials::of_docker(json.as_bytes()), expected, "{json}");
