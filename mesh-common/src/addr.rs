@@ -78,6 +78,37 @@ impl Addr {
     }
 }
 
+impl Addr {
+    /// 127.0.0.1.
+    pub const LOOPBACK4: Self = Self::v4([127, 0, 0, 1]);
+    /// `::1`.
+    pub const LOOPBACK6: Self = Self { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] };
+
+    /// Is it the one address by which a host calls itself?
+    #[inline(always)]
+    pub const fn is_loopback(&self) -> bool {
+        let words = self.words();
+        let head = words[0] | words[1];
+        head == 0
+            && (words[2] == u32::from_ne_bytes([0, 0, 0xff, 0xff]) && words[3] == u32::from_ne_bytes([127, 0, 0, 1])
+                || words[2] == 0 && words[3] == u32::from_ne_bytes([0, 0, 0, 1]))
+    }
+
+    /// May a packet leave a host for this address? Not if it stays there by its kind, or names many.
+    #[inline(always)]
+    pub const fn is_of_one_host(&self) -> bool {
+        let b = &self.bytes;
+        if self.is_v4() {
+            // RFC 1122 section 3.2.1.3: this network, loopback; multicast, reserved, broadcast.
+            return b[12] != 0 && b[12] != 127 && b[12] < 224;
+        }
+        let words = self.words();
+        let low = words[0] | words[1] | words[2];
+        // RFC 4291 section 2.5: multicast; unspecified and loopback; link-local.
+        b[0] != 0xff && low != 0 && !(b[0] == 0xfe && b[1] & 0xc0 == 0x80)
+    }
+}
+
 impl Mac {
     /// What tasks know as the way to every VIP and out of their networks. No task may have it.
     pub const ROUTER: Self = Self { bytes: [0x02, 0x42, 0x6d, 0x65, 0x73, 0x68] };

@@ -29,5 +29,13 @@ reasons! {
         HandedOn = 11,
         /// Packets to a service that went to a backend on another node.
         Forwarded = 12,
+        /// Packets of this node's own processes to a published port.
+        FromHost = 32,
+        /// Flows that got a port of this node: of tasks to the outside, and of the node's own processes.
+        Masqueraded = 33,
+        /// Packets that came to such a port, and were given back their own address.
+        Unmasqueraded = 34,
+        /// ICMP errors about such a flow, given to its owner.
+        ErrorReturned = 35,
     }
 }

@@ -46,7 +46,8 @@ reasons! {
         SpoofedReply = 19,
         /// A protocol that services do not carry: neither TCP, UDP nor an ICMP echo.
         UnsupportedTransport = 20,
-        /// The network has no way out to this address.
+        /// No uplink of this node leads to this address, or the node has no address of its family there. The
+        /// sender was refused.
         NoRoute = 21,
         /// Does not fit into a tunnel to the backend's node; the sender got an ICMP error with the size
         /// that does, unless it allowed fragments.
@@ -57,5 +58,12 @@ reasons! {
         /// A new flow beyond what the service may have in a second on this node. The sender hears nothing: a
         /// TCP client tries again.
         OverBudget = 24,
+        /// The network is internal: its tasks have no way out. The sender was refused.
+        Internal = 32,
+        /// No port of this node was found free for a flow to that address and port. The sender was refused.
+        PortsExhausted = 33,
+        /// A task's packet for an address of an overlay network that is not reached from its own; the sender
+        /// was refused.
+        OtherNetwork = 34,
     }
 }

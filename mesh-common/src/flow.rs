@@ -95,6 +95,9 @@ pub mod state {
     pub const DIRECT: u8 = 64;
     /// The task dialled itself.
     pub const HAIRPIN: u8 = 128;
+    /// The task dialled, not the client: what leaves has the node's address. A reply that this node was
+    /// dialled for is never direct, so the pair of bits is free for this.
+    pub const OUTWARD: u8 = HERE | DIRECT;
 }
 
 /// What finds a flow.
@@ -195,6 +198,25 @@ pub const fn is_over(bits: u8) -> bool {
 
 /// Scores of [`expendable`] from here on are of flows that are over, or of no flow.
 pub const CLOSED: u64 = 1 << 32;
+
+/// 1 if a port that a flow got is free for another: the flow is over, or silent for so long that its
+/// ends have given it up. TCP that was answered has two hours at least (RFC 5382 REQ-5), all else four
+/// minutes at least (RFC 4787 REQ-5). Without a branch, as [`expendable`].
+#[inline(always)]
+pub const fn gives_up_port(proto: u8, bits: u8, seen: u32, now: u32) -> u64 {
+    const { assert!(state::ANSWERED == 1) };
+    let established = is_zero((proto ^ crate::header::proto::TCP) as u64) & bits as u64;
+    let patience = SHORT_PATIENCE + established * (LONG_PATIENCE - SHORT_PATIENCE);
+    let score = expendable(proto, bits, seen, now);
+    let age = (score & 0x3fff_ffff) - 1;
+    // The sign of the difference: is the age above?
+    (score >> 32 & 1) | (patience.wrapping_sub(age) >> 63)
+}
+
+/// Ticks in four minutes where a tick is shortest.
+const SHORT_PATIENCE: u64 = 940;
+/// Ticks in two hours, likewise.
+const LONG_PATIENCE: u64 = 28_125;
 
 /// 1 for zero, else 0, without a branch.
 ///

@@ -4,7 +4,7 @@
 //! The headers of [`crate::header`] are not in it: their shape is that of their RFC.
 
 use crate::abi::Layout;
-use crate::{addr, endpoint, flow, limits, node, service, tally, watch};
+use crate::{addr, endpoint, flow, limits, node, route, service, tally, watch};
 
 /// Every shared type, parts before wholes.
 pub const LAYOUTS: &[Layout] = &[
@@ -14,6 +14,8 @@ pub const LAYOUTS: &[Layout] = &[
     node::Node::LAYOUT,
     node::VtepKey::LAYOUT,
     node::Network::LAYOUT,
+    route::Prefix::LAYOUT,
+    route::Route::LAYOUT,
     endpoint::EndpointKey::LAYOUT,
     endpoint::Endpoint::LAYOUT,
     endpoint::NeighbourKey::LAYOUT,
@@ -48,5 +50,6 @@ macro_rules! limits {
 
 /// Every limit, in the order of its source.
 pub const LIMITS: &[Limit] = limits![
-    ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS, COUNTED, SERVICES, SLOTS, PACES, BACKENDS, FLOW_SETS, TALLIES
+    ENDPOINTS, NEIGHBOURS, NODES, NETWORKS, LINKS, LOCALS, ROUTES, COUNTED, SERVICES, SLOTS, PACES, BACKENDS,
+    FLOW_SETS, TALLIES
 ];

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod maglev;
 pub mod node;
 pub mod parse;
+pub mod route;
 pub mod service;
 pub mod tally;
 pub mod watch;
@@ -27,7 +28,7 @@ pub mod watch;
 /// Version of every layout in this crate. Pinned maps carry it in their path, so that an upgrade
 /// never reads bytes of another shape. It moves whenever a layout moves; `cargo xtask gen`
 /// refuses the one without the other.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 #[cfg(test)]
 extern crate std;

@@ -11,6 +11,11 @@ pub const NODES: u32 = 16_384;
 pub const NETWORKS: u32 = 16_384;
 /// Interfaces of local tasks.
 pub const LINKS: u32 = 8_192;
+/// Addresses of this node, of all its interfaces. Those beyond are taken for addresses of others.
+pub const LOCALS: u32 = 1_024;
+/// Prefixes of addresses outside of a task's network: of all overlay networks, and of the node's routes. At
+/// the bound the longest of the node's routes are left out, and the daemon says so.
+pub const ROUTES: u32 = 2 * NEIGHBOURS;
 /// Kinds of counters, and of drop reasons: room for those to come, since a pinned map keeps its length.
 pub const COUNTED: u32 = 64;
 /// VIPs, and published ports times the addresses they are published on.

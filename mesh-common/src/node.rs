@@ -22,6 +22,14 @@ shared! {
         /// Where the search for the number of the next new backend begins: numbers are used again as late
         /// as can be, since flows name them.
         pub next_backend: u32,
+        /// IPv4 address that others see flows of this node come from; zero if it has none.
+        pub own4: Addr,
+        /// The same, IPv6.
+        pub own6: Addr,
+        /// First of the ports that such flows get.
+        pub ports_from: u16,
+        /// How many there are.
+        pub ports: u16,
     }
 
     /// A node's place in the underlay: an element of `NODES`, indexed by node number.
@@ -50,6 +58,38 @@ shared! {
     pub struct Network {
         /// Largest IP packet its tasks may send, bytes.
         pub mtu: u32,
+        /// Bits of [`network_flag`].
+        pub flags: u32,
+    }
+}
+
+/// Bits of [`Network::flags`].
+pub mod network_flag {
+    /// Its tasks have no way out.
+    pub const INTERNAL: u32 = 1;
+}
+
+/// The loopback interface: the same number in every network namespace (`LOOPBACK_IFINDEX`).
+pub const LOOPBACK: u32 = 1;
+
+impl NodeConfig {
+    /// The address of the family of `like` that others see flows of this node come from; zero if
+    /// there is none.
+    #[inline(always)]
+    pub const fn own_like(&self, like: &Addr) -> Addr {
+        if like.is_v4() { self.own4 } else { self.own6 }
+    }
+
+    /// Is this one of the ports that flows of this node get?
+    #[inline(always)]
+    pub const fn is_lent(&self, port: [u8; 2]) -> bool {
+        u16::from_be_bytes(port).wrapping_sub(self.ports_from) < self.ports
+    }
+
+    /// The port that a hash falls on.
+    #[inline(always)]
+    pub const fn lent_port(&self, hash: u32) -> [u8; 2] {
+        self.ports_from.wrapping_add(crate::maglev::slot(hash, self.ports as u32) as u16).to_be_bytes()
     }
 }
 

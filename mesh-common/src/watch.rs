@@ -87,6 +87,12 @@ pub mod hook {
     pub const UNDERLAY_BULK: u8 = 1;
     /// TC, a task's link.
     pub const CONTAINER: u8 = 2;
+    /// TC, a task's link, behind it.
+    pub const OUTWARD: u8 = 3;
+    /// TC, the loopback interface.
+    pub const HOST_LEND: u8 = 4;
+    /// TC, the loopback interface, behind it.
+    pub const HOST: u8 = 5;
 }
 
 /// Values of [`Event::verdict`].
@@ -103,4 +109,6 @@ pub mod verdict {
     pub const DROPPED: u8 = 4;
     /// Turned into a refusal.
     pub const REFUSED: u8 = 5;
+    /// To a process of this node.
+    pub const TAKEN_HOME: u8 = 6;
 }

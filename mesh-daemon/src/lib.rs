@@ -8,6 +8,7 @@
 //! - [`runtime`]: how a task runs.
 //! - [`dns`]: how names resolve.
 //! - [`datapath`]: how packets move. Give it a [`datapath::Desired`], it makes the kernel so.
+//! - [`doctor`]: what a machine lacks to be a node.
 //! - [`api`]: how users speak.
 //! - [`node`]: all of it together.
 //! - [`cli`]: what a user types.
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod cluster;
 pub mod datapath;
 pub mod dns;
+pub mod doctor;
 pub mod manager;
 pub mod model;
 pub mod node;

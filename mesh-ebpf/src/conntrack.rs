@@ -15,7 +15,7 @@ use crate::packet;
 
 /// Which end of a flow a packet comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(crate) enum Side {
     /// The one that dialled.
     Client,
     /// The task.
@@ -28,11 +28,11 @@ pub(crate) fn now() -> u32 {
     (packet::jiffies() >> TICK) as u32
 }
 
-/// The flow that a task's packet of this key answers, told that one with these TCP flags passed.
+/// The flow of this key, told that a packet of that side with these TCP flags passed.
 #[inline(always)]
-pub(crate) fn answered(key: &FlowKey, mask: u32, tcp_flags: u8) -> Option<Found> {
+pub(crate) fn find(key: &FlowKey, mask: u32, side: Side, tcp_flags: u8) -> Option<Found> {
     let (places, way, flow) = look(key, mask)?;
-    pass(&places, way, &flow, flow.state | passed(Side::Task, tcp_flags));
+    pass(&places, way, &flow, flow.state | passed(side, tcp_flags));
     Some(flow)
 }
 

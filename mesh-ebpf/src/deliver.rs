@@ -12,7 +12,7 @@ use mesh_common::service::{ServiceKey, service_flag};
 use crate::dial::Dial;
 use crate::local::{Origin, Task};
 use crate::maps;
-use crate::packet::Packet;
+use crate::packet::{MARK, Packet};
 use crate::refuse::Back;
 use crate::verdict::Step;
 use crate::vxlan::Tunnel;
@@ -92,5 +92,7 @@ pub(crate) fn to_client<P: Packet>(packet: &mut P, tunnel: Tunnel, dial: &Dial) 
     }
     packet.strip(tunnel.outer, &dial.eth)?;
     maps::count(Counter::ReplyForwarded);
-    Ok(Step::Route(packet.ifindex()))
+    // Who dials from this node itself has the address dialled.
+    let is_own = ip.dst == ip.src;
+    Ok(if is_own { Step::Home(MARK) } else { Step::Route(packet.ifindex()) })
 }

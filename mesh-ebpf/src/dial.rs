@@ -148,7 +148,14 @@ impl Dial {
     ) -> Result<Verdict, DropReason> {
         match outcome {
             Err(
-                reason @ (DropReason::NoBackend | DropReason::UnknownFlow | DropReason::PortTaken | DropReason::TooBig),
+                reason @ (DropReason::NoBackend
+                | DropReason::UnknownFlow
+                | DropReason::PortTaken
+                | DropReason::TooBig
+                | DropReason::NoRoute
+                | DropReason::Internal
+                | DropReason::OtherNetwork
+                | DropReason::PortsExhausted),
             ) => {
                 let answer = match refuse::answer(packet, self, reason) {
                     // A short frame has no room behind it to become an error. Behind TC's hook it has.
@@ -166,7 +173,7 @@ impl Dial {
     /// Is the packet still as it came in, without a tunnel taken off?
     #[inline(always)]
     fn is_whole(&self) -> bool {
-        matches!(self.back, Back::Interface(_))
+        matches!(self.back, Back::Interface(_) | Back::Home)
     }
 
     #[inline(never)]

@@ -10,12 +10,15 @@
 mod conntrack;
 mod deliver;
 mod dial;
+mod host;
 mod local;
 mod maps;
+mod masquerade;
 mod nat;
 mod neighbour;
 mod packet;
 mod policy;
+mod quoted;
 mod refuse;
 mod send;
 mod verdict;
@@ -58,7 +61,7 @@ fn underlay_bulk(ctx: TcContext) -> i32 {
     watch::arrival(&packet, u32::from(hook::UNDERLAY_BULK));
     let outcome = from_underlay(&mut packet, Counter::DecapTc);
     watch::departure(&packet, u32::from(hook::UNDERLAY_BULK), &outcome);
-    verdict::finish_tc(outcome)
+    verdict::finish_tc(outcome, &mut packet)
 }
 
 /// Frames that a task sends: the host side of its link.
@@ -68,7 +71,46 @@ fn container(ctx: TcContext) -> i32 {
     watch::arrival(&packet, u32::from(hook::CONTAINER));
     let outcome = from_container(&mut packet);
     watch::departure(&packet, u32::from(hook::CONTAINER), &outcome);
-    verdict::finish_tc(outcome)
+    verdict::finish_tc(outcome, &mut packet)
+}
+
+/// Frames of a task that open a flow to the outside: `container` passes them on.
+///
+/// A program of its own, since the verifier would not follow both to their ends.
+#[classifier]
+fn outward(ctx: TcContext) -> i32 {
+    let mut packet = TcPacket::new(&ctx);
+    watch::arrival(&packet, u32::from(hook::OUTWARD));
+    let outcome = match maps::link(packet.ifindex()) {
+        Some(link) => send::outward(&mut packet, link),
+        None => Err(DropReason::UnknownLink),
+    };
+    watch::departure(&packet, u32::from(hook::OUTWARD), &outcome);
+    verdict::finish_tc(outcome, &mut packet)
+}
+
+/// What this node says to itself, on the loopback interface: a packet to a published port by an address
+/// that others do not know gets one that they do. `host` is next in line.
+///
+/// A program of its own, as `outward` is.
+#[classifier]
+fn host_lend(ctx: TcContext) -> i32 {
+    let mut packet = TcPacket::new(&ctx);
+    watch::arrival(&packet, u32::from(hook::HOST_LEND));
+    let outcome = host::lend(&mut packet);
+    watch::departure(&packet, u32::from(hook::HOST_LEND), &outcome);
+    verdict::finish_tc(outcome, &mut packet)
+}
+
+/// What this node says to itself, on the loopback interface: packets of its own processes to a published
+/// port, and what they are answered.
+#[classifier]
+fn host(ctx: TcContext) -> i32 {
+    let mut packet = TcPacket::new(&ctx);
+    watch::arrival(&packet, u32::from(hook::HOST));
+    let outcome = host::from_host(&mut packet);
+    watch::departure(&packet, u32::from(hook::HOST), &outcome);
+    verdict::finish_tc(outcome, &mut packet)
 }
 
 /// Headers up to the inner transport, the longest case: IPv6 in IPv6.
@@ -82,10 +124,25 @@ fn from_underlay<P: Packet>(packet: &mut P, counter: Counter) -> Result<Verdict,
     match examine(packet, dial, counter).step()? {
         Step::Redirect(ifindex) => Ok(Verdict::Redirect(ifindex)),
         Step::Route(ifindex) => Ok(Verdict::Route(ifindex)),
+        Step::Home(mark) => Ok(Verdict::Home(mark)),
         Step::Balance => dial.balance(packet),
         Step::Accept => dial.accept(packet),
+        Step::Return => masquerade::to_owner(packet, dial).outcome(),
+        Step::Quoted => match quoted::to_owner(packet, dial).outcome()? {
+            Verdict::Pass => Ok(passes::<P>()),
+            other => Ok(other),
+        },
         _ => Ok(Verdict::Pass),
     }
+}
+
+/// What is not ours goes on unchanged.
+#[inline(always)]
+fn passes<P: Packet>() -> Verdict {
+    if !P::LEAVES_BULK_TO_GRO {
+        maps::count(Counter::UnderlayPassed); // once: what XDP passes comes by here again
+    }
+    Verdict::Pass
 }
 
 /// Reads the packet's headers into `dial` and says what it is.
@@ -144,20 +201,39 @@ fn from_tunnel<P: Packet>(
 /// A frame that came to one of this host's addresses, or passes by.
 #[inline(always)]
 fn from_outside<P: Packet>(packet: &mut P, config: &NodeConfig, dial: &mut Dial) -> Step {
+    let transport = parse::transport(packet, &dial.ip);
     // RFC 1122 section 3.2.2: nothing is answered that came by broadcast.
-    if !dial.eth.dst.is_group()
-        && let Ok(Some(transport)) = parse::transport(packet, &dial.ip)
-        && let Some(service) = dial::published(&dial.ip, &transport)
-    {
+    if dial.eth.dst.is_group() {
+        passes::<P>();
+        return Step::Pass;
+    }
+    match transport {
+        Ok(Some(transport)) => dial.transport = transport,
+        // An error, or a message between neighbours.
+        Ok(None) if !dial.ip.fragment && matches!(dial.ip.proto, proto::ICMP | proto::ICMPV6) => return Step::Quoted,
+        _ => {
+            passes::<P>();
+            return Step::Pass;
+        }
+    }
+    if let Some(service) = dial::published(&dial.ip, &dial.transport) {
         let here = packet.ifindex();
-        (dial.transport, dial.service, dial.vni) = (transport, service, config.ingress_vni);
+        (dial.service, dial.vni) = (service, config.ingress_vni);
         dial.origin = Origin { bits: state::PUBLISHED | state::HERE, number: here };
         dial.back = Back::Interface(here);
         return Step::Balance;
     }
-    if !P::LEAVES_BULK_TO_GRO {
-        maps::count(Counter::UnderlayPassed); // once: what XDP passes comes by here again
+    // Who sends from the address it sends to is the node itself, or a forger.
+    let is_bulk = P::LEAVES_BULK_TO_GRO && dial.ip.proto == proto::TCP;
+    if config.is_lent(dial.transport.ports.dst)
+        && !is_bulk
+        && dial.ip.src != dial.ip.dst
+        && maps::is_local(dial.ip.dst)
+        && masquerade::find(config, dial)
+    {
+        return Step::Return;
     }
+    passes::<P>();
     Step::Pass
 }
 

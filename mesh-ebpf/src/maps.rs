@@ -10,7 +10,8 @@ use core::hint::black_box;
 use core::intrinsics::AtomicOrdering::SeqCst;
 use core::intrinsics::{atomic_cxchg, atomic_xadd};
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerfEventByteArray};
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, PerfEventByteArray};
 use aya_ebpf::macros::btf_map;
 use mesh_common::ABI_VERSION;
 use mesh_common::addr::{Addr, Mac};
@@ -19,7 +20,8 @@ use mesh_common::drop::DropReason;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
 use mesh_common::flow::{self, Flow, FlowKey, FlowSet, WAYS};
 use mesh_common::limits;
-use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
+use mesh_common::node::{Network, Node, NodeConfig, VtepKey, network_flag};
+use mesh_common::route::{Prefix, Route};
 use mesh_common::service::{Backend, PACE_SLOTS, Pace, Service, ServiceKey, Slot};
 use mesh_common::tally::{Label, Tally};
 use mesh_common::watch::{Watch, watcher};
@@ -54,6 +56,10 @@ static BACKENDS: Array<Backend, { limits::BACKENDS as usize }> = Array::new();
 static PACE: Array<Pace, { limits::PACES as usize }> = Array::new();
 #[btf_map]
 static LIVE: Array<u64, { limits::BACKENDS as usize }> = Array::new();
+#[btf_map]
+static LOCALS: HashMap<Addr, u32, { limits::LOCALS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static ROUTES: LpmTrie<Addr, Route, { limits::ROUTES as usize }> = LpmTrie::new();
 #[btf_map]
 static FLOWS: Array<FlowSet, { limits::FLOW_SETS as usize }> = Array::new();
 #[btf_map]
@@ -141,6 +147,25 @@ pub(crate) fn service(key: &ServiceKey) -> Option<Service> {
 #[inline(always)]
 pub(crate) fn slot(index: u32) -> Option<Slot> {
     SLOTS.get(index).copied()
+}
+
+/// Is this an address of this node?
+#[inline(always)]
+pub(crate) fn is_local(addr: Addr) -> bool {
+    LOCALS.get_ptr(addr).is_some()
+}
+
+/// How this node reaches an address that is none of its own.
+#[inline(always)]
+pub(crate) fn route(addr: Addr) -> Option<Route> {
+    ROUTES.get(&Key::new(Prefix::WHOLE, addr)).copied()
+}
+
+/// Have the tasks of the network no way out?
+#[inline(always)]
+pub(crate) fn is_internal(vni: u32) -> bool {
+    // SAFETY: as in `vtep`.
+    unsafe { NETWORKS.get(vni) }.is_none_or(|network| network.flags & network_flag::INTERNAL != 0)
 }
 
 /// A backend by number.
@@ -255,10 +280,32 @@ impl FlowPlaces {
     }
 
     /// The place of the flow of `key`.
-    ///
-    /// All places are compared, without a branch: the verifier would follow each way out of a loop.
     #[inline(always)]
     pub(crate) fn way_of(&self, key: &FlowKey) -> Option<usize> {
+        match self.ways_of(key) {
+            0 => None,
+            // The lowest, should two CPUs have made the same flow at once.
+            many => Some(lowest(many)),
+        }
+    }
+
+    /// 1 if no flow has this key, or the one that has it needs its port no more. Without a branch: this
+    /// is asked in a loop.
+    #[inline(always)]
+    pub(crate) fn gives_up(&self, key: &FlowKey, now: u32) -> u64 {
+        let found = self.ways_of(key);
+        let place = self.place(lowest(found) & (WAYS - 1));
+        // SAFETY: fields of a map element.
+        let (state, seen) =
+            unsafe { ((&raw const (*place).state).read_volatile(), (&raw const (*place).seen).read_volatile()) };
+        flow::is_zero(found) | flow::gives_up_port(key.proto, state, seen, now)
+    }
+
+    /// The places with this key, as bits.
+    ///
+    /// All are compared, without a branch: the verifier would follow each way out of a loop.
+    #[inline(always)]
+    fn ways_of(&self, key: &FlowKey) -> u64 {
         let words = key.words();
         let proto = u64::from(key.proto);
         let mut found = 0;
@@ -274,14 +321,10 @@ impl FlowPlaces {
                     | (word.add(flow::IFINDEX_AND_PORTS).read_volatile() ^ words[2])
                     | (u64::from((&raw const (*place).proto).read_volatile()) ^ proto)
             };
-            found |= flow::is_zero(black_box(differs)) << way;
+            found |= flow::is_zero(differs) << way;
             way += 1;
         }
-        match found {
-            0 => None,
-            // The lowest, should two CPUs have made the same flow at once.
-            many => Some(lowest(many)),
-        }
+        found
     }
 
     /// What there is to know of the flow in a place; `None` while another CPU writes there.
@@ -400,7 +443,7 @@ fn larger(a: u64, b: u64) -> u64 {
 #[inline(always)]
 fn lowest(bits: u64) -> usize {
     let one = bits & bits.wrapping_neg();
-    let has = |mask: u64| flow::is_zero(black_box(one & mask)) ^ 1;
+    let has = |mask: u64| flow::is_zero(one & mask) ^ 1;
     (has(0xaa) | has(0xcc) << 1 | has(0xf0) << 2) as usize
 }
 

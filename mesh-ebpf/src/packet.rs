@@ -11,16 +11,18 @@ use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
     BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
-    BPF_F_CURRENT_CPU, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md,
+    BPF_F_CURRENT_CPU, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2, xdp_md,
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_perf_event_output, bpf_redirect,
-    bpf_redirect_neigh, bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    bpf_redirect_neigh, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_change_tail, bpf_skb_change_type,
+    bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
 use mesh_common::checksum;
 use mesh_common::drop::DropReason;
-use mesh_common::header::{Checksum, EthHeader, Header, OuterV4, OuterV6, ether_type};
+use mesh_common::header::{Checksum, EthHeader, Header, OuterV4, OuterV6, Ports, ether_type, proto};
 use mesh_common::parse::Bytes;
 use mesh_common::watch::Event;
 
@@ -33,6 +35,10 @@ const MAX_OFFSET: usize = 512;
 
 /// Where `bpf_skb_adjust_room` takes the inner layer-2 length (`BPF_F_ADJ_ROOM_ENCAP_L2`).
 const ENCAP_L2_SHIFT: u32 = 56;
+
+/// Tells the program on the loopback interface that a packet is for a process of this node. No packet
+/// bears it elsewhere.
+pub(crate) const MARK: u32 = 0x6d65_7368;
 
 /// A frame in kernel memory.
 pub(crate) trait Packet: Bytes {
@@ -276,6 +282,74 @@ impl XdpPacket<'_> {
     }
 }
 
+impl TcPacket<'_> {
+    /// Marks the packet.
+    #[inline(always)]
+    pub(crate) fn mark(&mut self, mark: u32) {
+        // SAFETY: a field of the valid context, writable at TC.
+        unsafe { (*self.skb()).mark = mark };
+        // It came in for the router's link-layer address, so the kernel took it for another's.
+        // SAFETY: the helper takes the valid context; 0 is `PACKET_HOST`.
+        unsafe { bpf_skb_change_type(self.skb(), 0) };
+    }
+
+    /// Is it marked by us?
+    #[inline(always)]
+    pub(crate) fn is_marked(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.skb()).mark == MARK }
+    }
+
+    /// Has a process of this node a socket for a packet between these ports of the loopback address, bound
+    /// to that address and not to all?
+    #[inline(always)]
+    pub(crate) fn is_awaited(&self, is_v4: bool, ports: &Ports, protocol: u8) -> bool {
+        let (sport, dport) = (u16::from_ne_bytes(ports.src), u16::from_ne_bytes(ports.dst));
+        let (v4, v6) = (u32::from_ne_bytes([127, 0, 0, 1]), [0, 0, 0, 1u32.to_be()]);
+        let mut tuple = bpf_sock_tuple {
+            __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
+                ipv6: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 { saddr: v6, daddr: v6, sport, dport },
+            },
+        };
+        let mut size = V6_TUPLE;
+        if is_v4 {
+            tuple.__bindgen_anon_1.ipv4 =
+                bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 { saddr: v4, daddr: v4, sport, dport };
+            size = V4_TUPLE;
+        }
+        let (skb, tuple) = (self.skb().cast(), &raw mut tuple);
+        // SAFETY: the context and the tuple are valid, and the tuple is as long as `size` says. A socket that is
+        // found is let go of.
+        unsafe {
+            let socket = if protocol == proto::TCP {
+                bpf_sk_lookup_tcp(skb, tuple, size, CURRENT_NETNS, 0)
+            } else {
+                bpf_sk_lookup_udp(skb, tuple, size, CURRENT_NETNS, 0)
+            };
+            if socket.is_null() {
+                return false;
+            }
+            // The last word tells the loopback address from the unspecified one. Volatile keeps the compiler
+            // from choosing between addresses of fields, which the verifier refuses.
+            let bound4 = (&raw const (*socket).src_ip4).read_volatile();
+            let bound6 = (&raw const (*socket).src_ip6[3]).read_volatile();
+            bpf_sk_release(socket.cast());
+            if is_v4 { bound4 != 0 } else { bound6 != 0 }
+        }
+    }
+
+    /// Was it marked by us? It is no longer: the host's own rules see no mark of ours.
+    #[inline(always)]
+    pub(crate) fn take_mark(&mut self) -> bool {
+        let is_marked = self.is_marked();
+        if is_marked {
+            // SAFETY: as above.
+            unsafe { (*self.skb()).mark = 0 };
+        }
+        is_marked
+    }
+}
+
 impl Packet for TcPacket<'_> {
     const LEAVES_BULK_TO_GRO: bool = false;
 
@@ -379,6 +453,12 @@ impl Packet for TcPacket<'_> {
         tell(self.skb().cast(), watcher, event, taken)
     }
 }
+
+/// Sizes of the two forms of `struct bpf_sock_tuple`.
+const V4_TUPLE: u32 = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>() as u32;
+const V6_TUPLE: u32 = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>() as u32;
+/// `BPF_F_CURRENT_NETNS`.
+const CURRENT_NETNS: u64 = u64::MAX;
 
 /// The helper itself takes the bytes out of the frame, wherever they lie.
 #[inline(always)]

@@ -8,7 +8,7 @@ use mesh_common::header::{EthHeader, IcmpHeader, Ipv4Header, Ipv6Header, TcpHead
 use mesh_common::parse::ETH_LEN;
 
 use crate::dial::Dial;
-use crate::packet::Packet;
+use crate::packet::{MARK, Packet};
 use crate::verdict::Verdict;
 use crate::vxlan::{self, TTL};
 
@@ -17,6 +17,8 @@ use crate::vxlan::{self, TTL};
 pub(crate) enum Back {
     /// Out of this interface, to who sent the frame.
     Interface(u32),
+    /// To a process of this node.
+    Home,
     /// To this node, on the packet's network.
     Node(u32),
 }
@@ -33,11 +35,11 @@ pub(crate) fn answer<P: Packet>(packet: &mut P, dial: &Dial, reason: DropReason)
         (proto::TCP, _) if !too_big && dial.transport.tcp_flags & tcp_flag::RST != 0 => return Err(reason),
         (proto::TCP, _) if !too_big => reset(packet, dial)?,
         // No backend is a reason for silence to an echo: a VIP answers while one lives.
-        (protocol, _) if !too_big && protocol != proto::UDP => return Err(reason),
-        (_, true) => error_v4(packet, dial, too_big)?,
+        (protocol, _) if reason == DropReason::NoBackend && protocol != proto::UDP => return Err(reason),
+        (_, true) => error_v4(packet, dial, reason)?,
         (_, false) => {
             let quoted = quote_v6(packet, dial.ip.payload_at);
-            error_v6(packet, dial, quoted, too_big)?;
+            error_v6(packet, dial, quoted, reason)?;
         }
     }
     let eth = EthHeader { dst: dial.eth.src, src: dial.eth.dst, ether_type: dial.eth.ether_type };
@@ -46,6 +48,7 @@ pub(crate) fn answer<P: Packet>(packet: &mut P, dial: &Dial, reason: DropReason)
             packet.write(0, &eth)?;
             Ok(Verdict::Redirect(ifindex))
         }
+        Back::Home => Ok(Verdict::Home(MARK)),
         Back::Node(number) => {
             packet.write(0, &EthHeader { src: Mac::ROUTER, ..eth })?;
             vxlan::wrap(packet, number, dial.vni, 0).outcome()
@@ -84,9 +87,9 @@ fn reset<P: Packet>(packet: &mut P, dial: &Dial) -> Result<(), DropReason> {
 /// are the ports.
 const QUOTED: usize = size_of::<UdpHeader>();
 
-/// "Port unreachable", or "fragmentation needed" with the size that fits (RFC 1191 section 4).
+/// "Unreachable", or "fragmentation needed" with the size that fits (RFC 1191 section 4).
 #[inline(never)]
-fn error_v4<P: Packet>(packet: &mut P, dial: &Dial, too_big: bool) -> Result<(), DropReason> {
+fn error_v4<P: Packet>(packet: &mut P, dial: &Dial, reason: DropReason) -> Result<(), DropReason> {
     let udp: UdpHeader = packet.need(dial.ip.payload_at)?;
     let mut quoted: Ipv4Header = packet.need(ETH_LEN)?;
     if quoted.version_ihl != 0x45 {
@@ -95,8 +98,14 @@ fn error_v4<P: Packet>(packet: &mut P, dial: &Dial, too_big: bool) -> Result<(),
         quoted.checksum = [0; 2];
         quoted.checksum = finish(checksum::ipv4(&quoted));
     }
-    let mut icmp = IcmpHeader { kind: 3, code: 3, ..IcmpHeader::ZERO };
-    if too_big {
+    // RFC 1812 section 5.2.7.1.
+    let code = match reason {
+        DropReason::NoRoute => 0,
+        DropReason::Internal | DropReason::OtherNetwork | DropReason::PortsExhausted => 13,
+        _ => 3,
+    };
+    let mut icmp = IcmpHeader { kind: 3, code, ..IcmpHeader::ZERO };
+    if reason == DropReason::TooBig {
         if quoted.fragment[0] & DONT_FRAGMENT == 0 {
             return Err(DropReason::TooBig); // its sender does not listen to this error
         }
@@ -120,15 +129,21 @@ fn udp_sum(udp: &UdpHeader) -> u64 {
 /// RFC 791: in the first byte of the fragment field.
 const DONT_FRAGMENT: u8 = 0x40;
 
-/// "Port unreachable", or "packet too big" with the size that fits (RFC 4443 section 3.2).
+/// "Unreachable", or "packet too big" with the size that fits (RFC 4443 section 3.2).
 #[inline(never)]
-fn error_v6<P: Packet>(packet: &mut P, dial: &Dial, quoted: u64, too_big: bool) -> Result<(), DropReason> {
+fn error_v6<P: Packet>(packet: &mut P, dial: &Dial, quoted: u64, reason: DropReason) -> Result<(), DropReason> {
     let len = ICMPV6_ERROR_LEN;
     if quoted == NOT_QUOTED {
         return Err(DropReason::NoRoom);
     }
-    let mut icmp = IcmpHeader { kind: 1, code: 4, ..IcmpHeader::ZERO };
-    if too_big {
+    // RFC 4443 section 3.1.
+    let code = match reason {
+        DropReason::NoRoute => 0,
+        DropReason::Internal | DropReason::OtherNetwork | DropReason::PortsExhausted => 1,
+        _ => 4,
+    };
+    let mut icmp = IcmpHeader { kind: 1, code, ..IcmpHeader::ZERO };
+    if reason == DropReason::TooBig {
         icmp = IcmpHeader { kind: 2, code: 0, rest: vxlan::room(dial.far).to_be_bytes(), ..IcmpHeader::ZERO };
     }
     let head = word([icmp.kind, icmp.code]) + dword(icmp.rest);

@@ -8,19 +8,20 @@ use mesh_common::endpoint::{Endpoint, Link};
 use mesh_common::flow::{FlowKey, state};
 use mesh_common::header::{EthHeader, Ports, proto};
 use mesh_common::maglev;
-use mesh_common::node::NodeConfig;
+use mesh_common::node::{LOOPBACK, NodeConfig};
 use mesh_common::parse::{self, Bytes as _, ETH_LEN, Transport};
 use mesh_common::service::ServiceKey;
+use mesh_common::watch::hook;
 
-use crate::conntrack;
+use crate::conntrack::{self, Side};
 use crate::dial::Dial;
-use crate::local::{Origin, has_ports};
+use crate::local::Origin;
 use crate::maps::Found;
 use crate::nat::{self, End};
-use crate::packet::{Packet, TcPacket};
+use crate::packet::{MARK, Packet, TcPacket};
 use crate::refuse::Back;
 use crate::verdict::{Packed, Step, Verdict};
-use crate::{maps, vxlan};
+use crate::{maps, masquerade, vxlan};
 
 /// Longest headers looked at: Ethernet, IPv6 and TCP.
 const PULL: usize = ETH_LEN + 40 + 20;
@@ -43,6 +44,9 @@ pub(crate) fn admit(packet: &mut TcPacket<'_>, link: &Link) -> Result<(), DropRe
 #[inline(always)]
 pub(crate) fn onward(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Result<Verdict, DropReason> {
     match examine(packet, link, dial).step()? {
+        // To the outside, and no flow yet, or none that still has its port: `outward` is next in line.
+        Step::Outside => Ok(Verdict::Pass),
+        Step::Reply if !masquerade::goes_on(dial) => Ok(Verdict::Pass),
         Step::Reply => reply(packet, link, dial).outcome(),
         Step::Balance => dial.balance(packet),
         _ => {
@@ -50,6 +54,23 @@ pub(crate) fn onward(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) ->
             let outcome = to_endpoint(packet, link, dial);
             dial.or_refuse(packet, outcome)
         }
+    }
+}
+
+/// Opens a flow to the outside for a frame that [`onward`] passed on, and sends it.
+#[inline(always)]
+pub(crate) fn outward(packet: &mut TcPacket<'_>, link: &Link) -> Result<Verdict, DropReason> {
+    packet.pull(PULL);
+    let dial = maps::dial_room()?;
+    (dial.vni, dial.hook) = (link.vni, hook::OUTWARD);
+    // What `onward` saw, read again: what lies in the room is not told from program to program.
+    let (Step::Outside | Step::Reply) = examine(packet, link, dial).step()? else { return Ok(Verdict::Pass) };
+    dial.back = Back::Interface(packet.ifindex());
+    match masquerade::leave(dial, link, packet.ifindex()) {
+        Ok(()) => reply(packet, link, dial).outcome(),
+        // RFC 1122 section 3.2.2: what names many, or nobody that others know, is not answered.
+        Err(reason) if !dial.ip.dst.is_of_one_host() => Err(reason),
+        Err(reason) => dial.or_refuse(packet, Err(reason)),
     }
 }
 
@@ -83,8 +104,7 @@ fn step_of(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Result<St
         };
     };
     dial.transport = transport;
-    if let Some(flow) = reply_of(packet, config, dial) {
-        dial.flow = flow;
+    if is_reply(packet, config, dial) {
         return Ok(Step::Reply);
     }
     if dial.ip.proto == proto::UDP && transport.ports.dst == config.vxlan_port {
@@ -94,16 +114,18 @@ fn step_of(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Result<St
     if !to_router {
         return Ok(Step::Endpoint);
     }
-    dial.service = maps::service(&ServiceKey::vip(link.vni, dial.ip.dst)).ok_or(DropReason::NoRoute)?;
+    let Some(service) = maps::service(&ServiceKey::vip(link.vni, dial.ip.dst)) else { return Ok(Step::Outside) };
+    dial.service = service;
     maps::count(Counter::Vip);
     dial.origin = Origin { bits: 0, number: 0 };
     dial.back = Back::Interface(packet.ifindex());
     Ok(Step::Balance)
 }
 
-/// The flow that the packet answers, if it answers one of a service.
+/// Does the packet answer a flow of a service, or go on with one to the outside? Then the flow is in
+/// `dial.flow`.
 #[inline(always)]
-fn reply_of(packet: &TcPacket<'_>, config: &NodeConfig, dial: &Dial) -> Option<Found> {
+fn is_reply(packet: &TcPacket<'_>, config: &NodeConfig, dial: &mut Dial) -> bool {
     let Transport { ports, tcp_flags } = dial.transport;
     let key = FlowKey {
         client: dial.ip.dst,
@@ -112,7 +134,9 @@ fn reply_of(packet: &TcPacket<'_>, config: &NodeConfig, dial: &Dial) -> Option<F
         task_port: ports.src,
         proto: dial.ip.proto,
     };
-    conntrack::answered(&key, config.flow_mask, tcp_flags)
+    let Some(flow) = conntrack::find(&key, config.flow_mask, Side::Task, tcp_flags) else { return false };
+    dial.flow = flow;
+    true
 }
 
 /// Gives a reply the address that was dialled as its source, and sends it the way its client is.
@@ -127,8 +151,7 @@ fn reply(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial) -> Packed {
 #[inline(always)]
 fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial, flow: &Found) -> Result<Verdict, DropReason> {
     let ip = &dial.ip;
-    let port = if has_ports(ip.proto) { Some(flow.dialled_port) } else { None };
-    nat::rewrite(packet, ip, End::Source, &flow.dialled, port)?;
+    nat::rewrite(packet, ip, End::Source, &flow.dialled, Some(flow.dialled_port))?;
     maps::count(Counter::Reply);
     maps::tally_reply(link.tally, packet.len());
     let ether_type = dial.eth.ether_type;
@@ -142,7 +165,10 @@ fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial, flow: &Fou
         return to_endpoint(packet, link, dial);
     }
     if flow.state & state::HERE != 0 {
-        return Ok(Verdict::Route(flow.origin));
+        let dialled_here = flow.state & state::OUTWARD == state::HERE;
+        // What a task sends to this node may be for a published port of it: no mark.
+        let mark = if dialled_here { MARK } else { 0 };
+        return Ok(if flow.origin == LOOPBACK { Verdict::Home(mark) } else { Verdict::Route(flow.origin) });
     }
     let config = maps::node_config()?;
     if flow.state & state::DIRECT != 0 {

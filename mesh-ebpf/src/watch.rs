@@ -5,6 +5,7 @@
 //! turns the watch off, so a watcher that was killed costs nothing either.
 
 use mesh_common::drop::DropReason;
+use mesh_common::node::LOOPBACK;
 use mesh_common::watch::{Event, WINDOW, Watch, verdict, wants, watcher};
 
 use crate::dial::Dial;
@@ -111,6 +112,7 @@ impl Outcome {
             Ok(Verdict::Pass) => (verdict::PASSED, 0),
             Ok(Verdict::Redirect(to)) => (verdict::REDIRECTED, *to),
             Ok(Verdict::Route(to)) => (verdict::ROUTED, *to),
+            Ok(Verdict::Home(_)) => (verdict::TAKEN_HOME, LOOPBACK),
             Err(reason) => (verdict::DROPPED, *reason as u32),
         };
         Self(u64::from(number) << 8 | u64::from(kind))

@@ -9,7 +9,9 @@ use mesh_common::endpoint::{Endpoint as Place, EndpointKey};
 use mesh_common::maglev;
 use mesh_common::service::{ServiceKey, Slot};
 use mesh_daemon::datapath::Desired;
-use mesh_daemon::datapath::desired::{Endpoint, Member, Network, Port, Protocol, ReturnPath, Service, ThisNode};
+use mesh_daemon::datapath::desired::{
+    Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, ThisNode,
+};
 use mesh_daemon::datapath::facts::{Facts, Interface, Path};
 use mesh_daemon::datapath::render::render;
 use mesh_daemon::datapath::tables::Tables;
@@ -42,6 +44,7 @@ fn desired(nodes: usize, me: usize, tasks: &[Task]) -> Desired {
         service: Some("web".to_owned()),
         draining,
         drain_until: None,
+        ports: Vec::new(),
         weight: 1,
     };
     let mut endpoints: Vec<_> = tasks.iter().map(endpoint).collect();
@@ -56,12 +59,20 @@ fn desired(nodes: usize, me: usize, tasks: &[Task]) -> Desired {
             vxlan_port: 4789,
             ingress_vni: Some(INGRESS),
             addresses: Vec::new(),
+            masquerade_ports: PortRange::default(),
         },
         nodes: (0..nodes)
             .filter(|node| *node != me)
             .map(|node| Member { name: name(node), vtep: vtep(node) })
             .collect(),
-        networks: vec![Network { name: "net".to_owned(), vni: VNI, mtu: 1450, gateways: Vec::new() }],
+        networks: vec![Network {
+            name: "net".to_owned(),
+            vni: VNI,
+            mtu: 1450,
+            gateways: Vec::new(),
+            subnets: Vec::new(),
+            internal: false,
+        }],
         services: vec![Service {
             name: "web".to_owned(),
             network: "net".to_owned(),

@@ -17,4 +17,5 @@ mod tallies;
 mod told;
 mod tunnel;
 mod vip;
+mod way_out;
 mod world;

@@ -4,6 +4,7 @@ use harness::Packet;
 use harness::packet::{tcp, udp, vxlan};
 use harness::run::{Hook, Node};
 use mesh_common::drop::DropReason::{self, NoBackend, NoRoute, SpoofedMac, UnknownFlow, UnknownService, UnknownVtep};
+use mesh_common::node::LOOPBACK;
 use mesh_common::watch::{Watch, hook, verdict, wants, watcher};
 use mesh_daemon::datapath::seeing::watch::Told;
 
@@ -66,6 +67,9 @@ fn a_packet_that_is_lost_is_told_with_reason_network_interface_and_ends() {
                     Hook::Underlay(ifindex) => (hook::UNDERLAY, ifindex),
                     Hook::Bulk(ifindex) => (hook::UNDERLAY_BULK, ifindex),
                     Hook::Container(ifindex) => (hook::CONTAINER, ifindex),
+                    Hook::Outward(ifindex) => (hook::OUTWARD, ifindex),
+                    Hook::HostLend => (hook::HOST_LEND, LOOPBACK),
+                    Hook::Host => (hook::HOST, LOOPBACK),
                 };
                 assert_eq!((event.hook, event.ifindex), (program, ifindex), "{row}");
                 let frame = told.frame(4789);

@@ -9,8 +9,11 @@ use harness::packet::{Checksum, vxlan};
 use harness::run::{Hook, Lab, Node};
 use mesh_common::addr::Mac;
 use mesh_daemon::datapath::Desired;
-use mesh_daemon::datapath::desired::{Endpoint, Member, Network, Port, Protocol, ReturnPath, Service, ThisNode};
+use mesh_daemon::datapath::desired::{
+    Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, ThisNode,
+};
 use mesh_daemon::datapath::facts::{Facts, Interface, Path};
+use mesh_daemon::datapath::routes::Way;
 
 /// The uplink of every node.
 pub(crate) const UPLINK: u32 = 10;
@@ -30,6 +33,9 @@ pub(crate) const INGRESS: u32 = 0x1000;
 pub(crate) const RED: u32 = 0x1001;
 /// The network "blue", of the same subnets.
 pub(crate) const BLUE: u32 = 0x1002;
+
+/// Of "red" and of "blue".
+const SUBNETS: [&str; 2] = ["10.0.0.0/24", "fd00::/64"];
 
 /// Who is outside, as the uplink's next hop.
 pub(crate) const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0, 9, 9];
@@ -130,6 +136,12 @@ pub(crate) struct World {
     pub(crate) unresolved: Vec<usize>,
     /// Further addresses that published ports answer on, on every node.
     pub(crate) more_addresses: Vec<IpAddr>,
+    /// Further networks: name, number, subnets.
+    pub(crate) more_networks: Vec<(&'static str, u32, &'static [&'static str])>,
+    /// Families of which no node has an address to the outside.
+    pub(crate) without_source: Vec<Family>,
+    /// Ports that flows of nodes get.
+    pub(crate) masquerade_ports: PortRange,
 }
 
 impl World {
@@ -140,6 +152,9 @@ impl World {
             services: Vec::new(),
             unresolved: Vec::new(),
             more_addresses: Vec::new(),
+            more_networks: Vec::new(),
+            without_source: Vec::new(),
+            masquerade_ports: PortRange::default(),
         }
     }
 
@@ -164,8 +179,15 @@ impl World {
             vni,
             mtu: 1450,
             gateways: BOTH.iter().map(|family| ip(&family.host(GATEWAY))).collect(),
+            subnets: SUBNETS.iter().map(|subnet| subnet.parse().unwrap()).collect(),
+            internal: name == "blue",
         };
         let vtep = |node| ip(&self.underlay.node(node));
+        let more = self.more_networks.iter().map(|(name, vni, subnets)| Network {
+            gateways: Vec::new(),
+            subnets: subnets.iter().map(|subnet| subnet.parse().unwrap()).collect(),
+            ..network(name, *vni)
+        });
         Desired {
             version: 0,
             node: ThisNode {
@@ -179,9 +201,10 @@ impl World {
                     .map(|family| ip(&family.node(me)))
                     .chain(self.more_addresses.iter().copied())
                     .collect(),
+                masquerade_ports: self.masquerade_ports,
             },
             nodes: others(me).map(|node| Member { name: name(node), vtep: vtep(node) }).collect(),
-            networks: vec![network("red", RED), network("blue", BLUE)],
+            networks: [network("red", RED), network("blue", BLUE)].into_iter().chain(more).collect(),
             services: self.services.clone(),
             endpoints: self.tasks.iter().enumerate().map(|(at, task)| endpoint(at, task, me)).collect(),
         }
@@ -203,7 +226,20 @@ impl World {
             next_hop: Mac { bytes: uplink_mac(node) },
         };
         let paths = known.map(|node| (ip(&self.underlay.node(node)), path(node))).collect();
-        Facts { interfaces, paths, ..Facts::default() }
+        let addresses = BOTH.iter().map(|family| ip(&family.node(me))).collect();
+        // Both families leave by the uplink; documentation's last network by an interface that is none.
+        let source = |family| (!self.without_source.contains(&family)).then(|| ip(&family.node(me)));
+        let way = |ifindex, family: Family| Way { ifindex, source: source(family) };
+        let mut routes = BTreeMap::new();
+        for (subnet, ifindex, family) in [
+            ("0.0.0.0/0", UPLINK, V4),
+            ("::/0", UPLINK, V6),
+            ("203.0.113.0/24", LAST_LINK, V4),
+            ("2001:db8:f::/48", LAST_LINK, V6),
+        ] {
+            routes.insert(subnet.parse().unwrap(), way(ifindex, family));
+        }
+        Facts { interfaces, paths, addresses, routes, ..Facts::default() }
     }
 
     /// A frame as one node sends it to another.
@@ -299,6 +335,7 @@ fn endpoint(at: usize, task: &Task, me: usize) -> Endpoint {
         service: task.service.map(str::to_owned),
         draining: task.draining,
         drain_until: None,
+        ports: Vec::new(),
         weight: task.weight,
     }
 }

@@ -100,7 +100,7 @@ impl State {
             text += &format!("[[nodes]]\nname = \"{}\"\nvtep = \"{}\"\n\n", other.name, vtep(other));
         }
         text += &format!(
-            "[[networks]]\nname = \"net\"\nvni = {VNI}\nmtu = {}\ngateways = [\"10.0.9.254\", \"fd00:9::fe\"]\n\n",
+            "[[networks]]\nname = \"net\"\nvni = {VNI}\nmtu = {}\ngateways = [\"10.0.9.254\", \"fd00:9::fe\"]\nsubnets = [\"10.0.9.0/24\", \"fd00:9::/64\"]\n\n",
             self.mtu()
         );
         text += &self.services;
@@ -463,6 +463,8 @@ pub fn pass_all() -> Result<Ebpf> {
         "TALLIES",
         "PACE",
         "LIVE",
+        "LOCALS",
+        "ROUTES",
     ] {
         loader.map_max_entries(map, 1);
     }

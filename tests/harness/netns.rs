@@ -46,6 +46,11 @@ impl Netns {
         Self { name: name.into() }
     }
 
+    /// The namespace that is pinned here; its name is the path.
+    pub fn at(path: &std::path::Path) -> Self {
+        Self { name: path.display().to_string() }
+    }
+
     /// Its full name, as `ip netns` shows it.
     pub fn name(&self) -> &str {
         &self.name

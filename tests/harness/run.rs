@@ -17,6 +17,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::flow::Flow;
+use mesh_common::node::LOOPBACK;
 use mesh_common::watch::Watch;
 use mesh_daemon::datapath::facts::Facts;
 use mesh_daemon::datapath::maps::Maps;
@@ -70,6 +71,12 @@ pub enum Hook {
     Bulk(u32),
     /// `container`, at the host side of a task's link.
     Container(u32),
+    /// `outward`, at the same place, behind it.
+    Outward(u32),
+    /// `host_lend`, at the loopback interface.
+    HostLend,
+    /// `host`, behind it.
+    Host,
 }
 
 /// What a program did with a packet.
@@ -184,6 +191,9 @@ impl Node {
             }
             Hook::Bulk(ifindex) => self.run_tc(attach::UNDERLAY_BULK, ifindex, frame, &mut out)?,
             Hook::Container(ifindex) => self.run_tc(attach::CONTAINER, ifindex, frame, &mut out)?,
+            Hook::Outward(ifindex) => self.run_tc(attach::OUTWARD, ifindex, frame, &mut out)?,
+            Hook::HostLend => self.run_tc(attach::HOST_LEND, LOOPBACK, frame, &mut out)?,
+            Hook::Host => self.run_tc(attach::HOST, LOOPBACK, frame, &mut out)?,
         };
         out.truncate(usize::try_from(len)?);
         let (counters, drops) = (moved(&counters, &self.maps.counters()?), moved(&drops, &self.maps.drops()?));

@@ -8,7 +8,7 @@
 //! It makes links, addresses and offload settings; what runs on them is the test's business.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -182,6 +182,13 @@ impl Bed {
         make_namespaces(&std::iter::once(&self.wire).chain(self.hosts().map(|host| &host.ns)).collect::<Vec<_>>())?;
         // The bridge and its ports carry frames only; they must not speak IPv6 themselves.
         self.wire.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+        // Nor is there a firewall in a wire: br_netfilter, where it is loaded, looks into every frame.
+        for family in ["iptables", "ip6tables", "arptables"] {
+            let key = format!("net/bridge/bridge-nf-call-{family}");
+            if Path::new("/proc/sys").join(&key).exists() {
+                self.wire.sysctl(&key, "0")?;
+            }
+        }
         let mut lines = vec![
             format!("link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"),
             format!("link set {BRIDGE} up"),

@@ -43,8 +43,12 @@ impl Bench {
         setup::ensure()?;
         let build = ["build", "--release", "--package", "mesh-tests", "--features", "bench", "--bin", "mesh-bench"];
         command::run(command::cargo().args(build))?;
+        // `net` runs the daemon itself.
+        command::run(command::cargo().args(["build", "--release", "--package", "mesh-daemon", "--bins"]))?;
+        let programs = workspace::target().join("release");
         let _bpffs = bpffs::ensure()?;
-        let mut bench = command::program(workspace::target().join("release/mesh-bench"));
+        let mut bench = command::program(programs.join("mesh-bench"));
+        bench.env("MESH_BIN_DIR", &programs);
         bench.args(self.parts.iter().map(|part| part.name()));
         if self.quick {
             bench.arg("--quick");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::template::{Facts, fill};
 use crate::model::assignment::Assigned;
+use crate::model::cidr::Cidr;
 use crate::model::container::ContainerSpec;
 use crate::model::meta::Labels;
 use crate::model::payload::Payload;
@@ -27,7 +28,13 @@ pub(super) enum Unfit {
     Template(String),
 }
 
-pub(super) fn container(assigned: &Assigned, facts: &Facts, netns: Option<PathBuf>) -> Result<Container, Unfit> {
+/// `own` are its addresses in the node's own network, if it is in that.
+pub(super) fn container(
+    assigned: &Assigned,
+    facts: &Facts,
+    own: &[Cidr],
+    netns: Option<PathBuf>,
+) -> Result<Container, Unfit> {
     let task = &assigned.task;
     let mut spec = task.spec.container.clone();
     let filled = |text: &str| fill(text, facts).map_err(Unfit::Template);
@@ -61,7 +68,7 @@ pub(super) fn container(assigned: &Assigned, facts: &Facts, netns: Option<PathBu
         })
         .collect::<Result<_, _>>()?;
     let addresses: Vec<IpAddr> =
-        task.networks.iter().flat_map(|network| &network.addresses).map(|cidr| cidr.address).collect();
+        task.networks.iter().flat_map(|network| &network.addresses).chain(own).map(|cidr| cidr.address).collect();
     // In a network our resolver is asked, which asks those of the spec in turn.
     let nameservers = if addresses.is_empty() { own_nameservers(&spec) } else { vec![RESOLVER.into()] };
     Ok(Container {

@@ -6,8 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::life::Linked;
+use super::own;
 use super::wire::Cable;
-use crate::datapath::desired::{Balancing, Endpoint, Member, Network, Port, Protocol, ReturnPath, Service, ThisNode};
+use crate::datapath::desired::{
+    Balancing, Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, Subnet, ThisNode,
+};
 use crate::datapath::{Desired, Mac};
 use crate::model::assignment::{Assigned, Backend, Picture, Reachable};
 use crate::model::id::{NetworkId, NodeId, ServiceId, TaskId};
@@ -67,6 +70,7 @@ pub(super) fn desired(
             vxlan_port: facts.port,
             ingress_vni: Some(INGRESS_VNI),
             addresses: facts.addresses.clone(),
+            masquerade_ports: PortRange::default(),
         },
         nodes: members(picture, facts),
         networks: picture.networks.values().filter_map(|network| overlay(network, facts)).collect(),
@@ -97,6 +101,13 @@ pub(super) fn desired(
         }
         endpoints(backend, linked.filter(|_| local), &networks, &made, &mut desired.endpoints);
     }
+    let is_own = |linked: &Linked| !linked.own.is_empty();
+    if links.values().any(is_own) {
+        desired.networks.push(own::network(facts.mtu));
+    }
+    desired
+        .endpoints
+        .extend(links.iter().filter(|(_, linked)| is_own(linked)).map(|(task, linked)| in_own(*task, linked, facts)));
     // Tasks that are not reached by others yet (starting, or waiting to be healthy) may speak already.
     for assigned in picture.tasks.values().filter(|assigned| !picture.backends.contains_key(&assigned.task.id)) {
         if let Some(linked) = links.get(&assigned.task.id) {
@@ -111,7 +122,40 @@ pub(super) fn desired(
             endpoints(&backend, Some(linked), &networks, &made, &mut desired.endpoints);
         }
     }
+    give_ports(&mut desired, links);
     desired
+}
+
+/// A task in the node's own network.
+fn in_own(task: TaskId, linked: &Linked, facts: &Facts) -> Endpoint {
+    Endpoint {
+        network: own::NAME.to_owned(),
+        node: facts.node.to_string(),
+        link: linked.names.first().cloned(),
+        mac: Mac { bytes: mac(task, 0) },
+        addresses: linked.own.iter().map(|cidr| cidr.address).collect(),
+        service: None,
+        draining: false,
+        drain_until: None,
+        ports: Vec::new(),
+        weight: 1,
+    }
+}
+
+/// Leads ports of this node to the tasks that have them, by their first networks. A port of all nodes goes
+/// before, should the managers not have seen the conflict.
+fn give_ports(desired: &mut Desired, links: &BTreeMap<TaskId, Linked>) {
+    let of_services = desired.services.iter().flat_map(|service| &service.ports);
+    let mut taken: BTreeSet<_> = of_services.map(|port| (port.protocol, port.published)).collect();
+    for linked in links.values().filter(|linked| !linked.ports.is_empty()) {
+        let own = linked.ports.iter().filter_map(port).filter(|port| taken.insert((port.protocol, port.published)));
+        let own: Vec<_> = own.collect();
+        let is_its =
+            |endpoint: &&mut Endpoint| endpoint.link.is_some() && endpoint.link.as_ref() == linked.names.first();
+        if let Some(endpoint) = desired.endpoints.iter_mut().find(is_its) {
+            endpoint.ports = own;
+        }
+    }
 }
 
 fn members(picture: &Picture, facts: &Facts) -> Vec<Member> {
@@ -130,6 +174,12 @@ fn overlay(network: &network::Network, facts: &Facts) -> Option<Network> {
         vni: network.vni?.0,
         mtu: mtu(network, facts),
         gateways: network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+        subnets: network
+            .subnets
+            .iter()
+            .map(|subnet| Subnet { address: subnet.subnet.address, bits: subnet.subnet.prefix })
+            .collect(),
+        internal: network.spec.internal,
     })
 }
 
@@ -209,6 +259,7 @@ fn endpoints(
             service: service.map(|service| service_name(service, network)),
             draining: backend.draining,
             drain_until: None,
+            ports: Vec::new(),
             weight: 1,
         });
     }
@@ -216,7 +267,7 @@ fn endpoints(
 
 /// The link-layer address of a task in the network of this place: 40 bits of its id, which are random, so
 /// that no two tasks that are published share one.
-fn mac(task: TaskId, place: usize) -> [u8; 6] {
+pub(super) fn mac(task: TaskId, place: usize) -> [u8; 6] {
     let [a, b, c, d, e, ..] = task.to_u128().to_be_bytes();
     // Locally administered, not a group (IEEE 802, section 8.2.2); the place of the network in the rest of
     // the first octet.
@@ -236,7 +287,8 @@ pub(super) fn cables(assigned: &Assigned, picture: &Picture, facts: &Facts) -> R
             network.subnets.iter().map(|subnet| subnet.gateway).collect()
         };
         let addresses = attachment.addresses.clone();
-        Ok(Cable { network: id, mac: mac(assigned.task.id, place), addresses, gateways, mtu: mtu(network, facts) })
+        let (mac, mtu) = (mac(assigned.task.id, place), mtu(network, facts));
+        Ok(Cable { mac, addresses, gateways, mtu, alias: None })
     });
     cable.collect()
 }

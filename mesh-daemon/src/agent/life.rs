@@ -13,10 +13,14 @@ use tokio::time::Instant;
 use super::Clock;
 use super::container::container;
 use super::outbox::Outbox;
+use super::own;
+use super::ports::{self, Taken};
 use super::template::Facts;
 use super::wire::{Cable, Wires, host_name};
 use crate::model::assignment::{Announcement, Assigned};
+use crate::model::cidr::Cidr;
 use crate::model::id::TaskId;
+use crate::model::service::Port;
 use crate::model::state::TaskState;
 use crate::model::task::{ContainerStatus, TaskStatus};
 use crate::runtime::{ContainerId, Exit, Health, NetworkOrder, Runtime, State, netns};
@@ -48,10 +52,12 @@ pub(super) struct Shared {
     pub(super) links: watch::Sender<std::collections::BTreeMap<TaskId, Linked>>,
     /// Cables of a task, as the picture has them now.
     pub(super) cables: Cables,
+    /// Addresses of tasks that are in none of the cluster's networks.
+    pub(super) own: Arc<own::Addresses>,
 }
 
-/// Says which links a task needs.
-pub(super) type Cables = Box<dyn Fn(&Assigned) -> Result<Vec<Cable>, String> + Send + Sync>;
+/// Says which links a task needs; one with addresses in the node's own network, one there.
+pub(super) type Cables = Box<dyn Fn(&Assigned, &[Cidr]) -> Result<Vec<Cable>, String> + Send + Sync>;
 
 /// A task's links, and where its names are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +66,10 @@ pub(super) struct Linked {
     pub(super) names: Vec<String>,
     /// Its network namespace.
     pub(super) netns: PathBuf,
+    /// Its addresses in the node's own network, if it is in that.
+    pub(super) own: Vec<Cidr>,
+    /// Ports of the node that lead to it alone.
+    pub(super) ports: Vec<Port>,
 }
 
 /// One task.
@@ -70,6 +80,8 @@ pub(super) struct Life {
     cables: usize,
     container: Option<ContainerId>,
     pid: u32,
+    /// Ports of the node that lead to it alone.
+    ports: Vec<Port>,
 }
 
 /// How a stretch of a task's life ended.
@@ -82,7 +94,7 @@ enum End {
 
 impl Life {
     pub(super) fn new(shared: Arc<Shared>, id: TaskId, orders: watch::Receiver<Order>) -> Self {
-        Self { shared, id, orders, cables: 0, container: None, pid: 0 }
+        Self { shared, id, orders, cables: 0, container: None, pid: 0, ports: Vec::new() }
     }
 
     /// Lives. `found` is the container that is there already.
@@ -169,7 +181,8 @@ impl Life {
             NetworkOrder::BeforeStart => Some(self.namespace(assigned).map_err(rejected)?),
             NetworkOrder::AfterStart => None,
         };
-        let container = container(assigned, &facts, space).map_err(|unfit| rejected(unfit.to_string()))?;
+        let own = self.own(assigned).map_err(rejected)?;
+        let container = container(assigned, &facts, &own, space).map_err(|unfit| rejected(unfit.to_string()))?;
         let prepared = tokio::select! {
             prepared = shared.runtime.prepare(&container) => prepared,
             end = self.until_unwanted() => return Err(end),
@@ -211,10 +224,20 @@ impl Life {
         Ok(())
     }
 
+    /// The task's addresses in the node's own network, if it is in no other.
+    fn own(&self, assigned: &Assigned) -> Result<Vec<Cidr>, String> {
+        if !assigned.task.networks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let given = self.shared.own.give(&host_name(self.id, 0));
+        if given.is_empty() { Err("the node's own network has no address left".to_owned()) } else { Ok(given) }
+    }
+
     /// Makes the task's links, and tells the packet path.
     async fn plug(&mut self, assigned: &Assigned, space: Option<PathBuf>) -> Result<(), End> {
         let failed = |text: String| End::State(TaskState::Failed, text, 0);
-        let cables = (self.shared.cables)(assigned).map_err(failed)?;
+        let own = self.own(assigned).map_err(failed)?;
+        let cables = (self.shared.cables)(assigned, &own).map_err(failed)?;
         self.cables = cables.len();
         let space = match space {
             Some(space) => space,
@@ -222,16 +245,29 @@ impl Life {
             None => PathBuf::from(format!("/proc/{}/ns/net", self.pid)),
         };
         let names = self.shared.wires.connect(self.id, &space, &cables).await.map_err(|error| failed(chain(&error)))?;
-        let linked = Linked { names, netns: space };
+        self.ports = self.take_ports(assigned).map_err(failed)?;
+        let linked = Linked { names, netns: space, own, ports: self.ports.clone() };
         self.shared.links.send_modify(|links| drop(links.insert(self.id, linked)));
         Ok(())
     }
 
+    /// The ports of the node that lead to the task alone; of other tasks, or of processes, they cannot be.
+    fn take_ports(&self, assigned: &Assigned) -> Result<Vec<Port>, String> {
+        if ports::wanted(&assigned.task).next().is_none() {
+            return Ok(Vec::new());
+        }
+        let links = self.shared.links.borrow();
+        let others = links.iter().filter(|(task, _)| **task != self.id).flat_map(|(_, linked)| &linked.ports);
+        ports::take(&assigned.task, &Taken::now(others))
+    }
+
     async fn unplug(&mut self) {
         self.shared.links.send_if_modified(|links| links.remove(&self.id).is_some());
+        self.ports.clear();
         if let Err(error) = self.shared.wires.disconnect(self.id, self.cables).await {
             tracing::warn!(task = %self.id, link = host_name(self.id, 0), error = chain(&error), "links stay behind");
         }
+        self.shared.own.take_back(&host_name(self.id, 0));
     }
 
     async fn until_healthy(&mut self) -> Result<(), End> {
@@ -349,7 +385,7 @@ impl Life {
             message: message.to_owned(),
             err: err.to_owned(),
             container,
-            ports: Vec::new(),
+            ports: if state == TaskState::Running { self.ports.clone() } else { Vec::new() },
             applied_by: None,
         };
         tracing::debug!(task = %self.id, %state, err, "task");

@@ -11,8 +11,10 @@ mod gro;
 mod life;
 mod names;
 mod outbox;
+mod own;
 mod packets;
 mod picture;
+mod ports;
 mod session;
 mod template;
 #[cfg(test)]
@@ -41,9 +43,11 @@ use self::worker::Worker;
 use crate::cluster::gossip;
 use crate::cluster::rpc::Link;
 use crate::model::assignment::{Announcement, OwnNode, Picture};
+use crate::model::cluster::DATA_PATH_PORT;
 use crate::model::id::{NodeId, TaskId};
 use crate::runtime::{Runtime, RuntimeError};
 
+pub use self::gro::is_on as gro_is_on;
 pub use self::packets::{PacketPath, PacketPathConfig};
 pub use self::picture::{PictureError, load as picture_at};
 pub use self::session::{Managers, Way};
@@ -74,8 +78,8 @@ pub struct Place {
     pub mtu: u32,
     /// Addresses at which published ports answer.
     pub addresses: Vec<IpAddr>,
-    /// The UDP port of tunnels.
-    pub port: u16,
+    /// The UDP port of tunnels; None: managers have not said yet, so there are none.
+    pub port: Option<u16>,
 }
 
 /// What an agent is made of.
@@ -143,6 +147,8 @@ struct Running {
     /// Whether the picture comes from managers of now, not from disk.
     fresh: bool,
     version: u64,
+    /// The UDP port of tunnels, as managers say.
+    port: Option<u16>,
     shared: Arc<Mutex<Picture>>,
 }
 
@@ -166,15 +172,18 @@ impl Agent {
         let facts = facts(&parts.place);
         let current = Arc::new(Mutex::new(picture.clone()));
         let links = watch::Sender::new(std::collections::BTreeMap::new());
+        let wires = Wires::open().map_err(wire)?;
+        let own = Arc::new(own::Addresses::of(wires.aliases().await.map_err(wire)?));
         let shared = Arc::new(Shared {
             runtime: Arc::clone(&parts.runtime),
-            wires: Wires::open().map_err(|error| AgentError::Wire(Box::new(error)))?,
+            wires,
             outbox: outbox.clone(),
             clock: Arc::clone(&parts.clock),
             announcement: parts.announcement.clone(),
             namespaces: parts.namespaces.clone(),
             links: links.clone(),
-            cables: cables(Arc::clone(&current), facts.clone()),
+            cables: cables(Arc::clone(&current), facts.clone(), Arc::clone(&own)),
+            own,
         });
         let mut worker = Worker::new(shared).await?;
         let (packets, applied) = PacketPath::new(parts.packets.clone());
@@ -193,7 +202,8 @@ impl Agent {
         parts_running.spawn(session.run());
         parts_running.spawn(packets.run(wants));
         parts_running.spawn(collect_images(Arc::clone(&parts.runtime)));
-        let mut running = Running { picture, coming: None, fresh: false, version: 0, shared: current };
+        let port = parts.place.port;
+        let mut running = Running { picture, coming: None, fresh: false, version: 0, port, shared: current };
         // Without the links of tasks that run already the packet path would be worse than it is.
         let mut unlinked = worker.running_before(&running.picture.tasks);
         let patience = Instant::now() + TAKE_OVER;
@@ -206,7 +216,8 @@ impl Agent {
             let linked = links.borrow_and_update().clone();
             names.follow(&running.picture, &rumours, &linked);
             unlinked.retain(|task| !linked.contains_key(task) && running.picture.tasks.contains_key(task));
-            if unlinked.is_empty() {
+            if let (true, Some(port)) = (unlinked.is_empty(), running.port) {
+                let facts = Facts { port, ..facts.clone() };
                 want(&wanted, desired(&running.picture, &facts, &linked, &rumours, running.version));
             }
             tokio::select! {
@@ -276,8 +287,12 @@ impl Running {
                     tracing::warn!(error = chain(&error), "what this node was told is not kept");
                 }
             }
-            Told::Own(body) => match serde_json::from_slice(&body) {
-                Ok(own) => tell(Heard::Own(own)).await,
+            Told::Own(body) => match serde_json::from_slice::<OwnNode>(&body) {
+                Ok(own) => {
+                    // The same for the whole life of a swarm.
+                    self.port = Some(own.data_path_port);
+                    tell(Heard::Own(own)).await;
+                }
                 Err(error) => tracing::warn!(%error, "what the managers hold of this node cannot be read"),
             },
             Told::Keys(body) => tell(Heard::Keys(body)).await,
@@ -290,11 +305,21 @@ impl Running {
 
 fn facts(place: &Place) -> Facts {
     let Place { node, uplinks, vtep, mtu, addresses, port } = place.clone();
-    Facts { node, uplinks, vtep, mtu, addresses, port }
+    // Cables do not depend on it, and the packet path waits for it.
+    Facts { node, uplinks, vtep, mtu, addresses, port: port.unwrap_or(DATA_PATH_PORT) }
 }
 
-fn cables(picture: Arc<Mutex<Picture>>, facts: Facts) -> Cables {
-    Box::new(move |assigned| {
+fn wire(error: WireError) -> AgentError {
+    AgentError::Wire(Box::new(error))
+}
+
+fn cables(picture: Arc<Mutex<Picture>>, facts: Facts, own: Arc<own::Addresses>) -> Cables {
+    Box::new(move |assigned, addresses| {
+        if !addresses.is_empty() {
+            let (task, mtu) = (assigned.task.id, facts.mtu);
+            let alias = own.alias(&wire::host_name(task, 0));
+            return Ok(vec![own::cable(desired::mac(task, 0), addresses.to_vec(), alias, mtu)]);
+        }
         let picture = picture.lock().unwrap_or_else(PoisonError::into_inner);
         desired::cables(assigned, &picture, &facts)
     })

@@ -9,25 +9,26 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::task::JoinSet;
 
 use super::gro;
 use crate::model::cidr::Cidr;
-use crate::model::id::{NetworkId, TaskId};
+use crate::model::id::TaskId;
 use crate::runtime::{RuntimeError, netns};
 
 /// A link to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cable {
-    pub(super) network: NetworkId,
     /// Link-layer address of the task's end.
     pub(super) mac: [u8; 6],
     pub(super) addresses: Vec<Cidr>,
     /// Routers to everywhere else, one a family; of the first link that has some they count.
     pub(super) gateways: Vec<IpAddr>,
     pub(super) mtu: u32,
+    /// What the node's end says of itself.
+    pub(super) alias: Option<String>,
 }
 
 /// Why a link was not made.
@@ -87,6 +88,25 @@ impl Wires {
         Ok(Self { handle, _driver: driver })
     }
 
+    /// The links of this node that say something of themselves, with what they say.
+    pub(super) async fn aliases(&self) -> Result<Vec<(String, String)>, WireError> {
+        use futures_util::TryStreamExt as _;
+        let links: Result<Vec<_>, _> = self.handle.link().get().execute().try_collect().await;
+        let links = links.map_err(|source| WireError::Netlink { what: "list the links".to_owned(), source })?;
+        let said = links.iter().filter_map(|link| {
+            let (mut name, mut alias) = (None, None);
+            for attribute in &link.attributes {
+                match attribute {
+                    LinkAttribute::IfName(text) => name = Some(text.clone()),
+                    LinkAttribute::IfAlias(text) => alias = Some(text.clone()),
+                    _ => {}
+                }
+            }
+            Some((name?, alias?))
+        });
+        Ok(said.collect())
+    }
+
     /// Makes the links of a task, or finds them made. Returns the names of the node's ends.
     pub(super) async fn connect(&self, task: TaskId, netns: &Path, cables: &[Cable]) -> Result<Vec<String>, WireError> {
         let runtime = tokio::runtime::Handle::current();
@@ -139,7 +159,9 @@ impl Wires {
         let own = task_name(number);
         let end = LinkUnspec::new_with_index(at).name(&own).address(cable.mac.to_vec()).mtu(cable.mtu).up().build();
         set(inside, end, "bring up the task's end").await?;
-        set(&self.handle, LinkUnspec::new_with_name(name).up().build(), "bring up the node's end").await?;
+        let mut end = LinkUnspec::new_with_name(name).up().build();
+        end.attributes.extend(cable.alias.clone().map(LinkAttribute::IfAlias));
+        set(&self.handle, end, "bring up the node's end").await?;
         for cidr in &cable.addresses {
             let mut add = inside.address().add(at, cidr.address, cidr.prefix);
             // Nobody else has it: the cluster gives each address once. RFC 4862 would have it wait a second.

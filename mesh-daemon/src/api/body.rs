@@ -20,12 +20,20 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// # Errors
 /// It is too large, too slow, or breaks off.
 pub(super) async fn read(body: Body) -> Result<Bytes, Error> {
+    read_up_to(body, MAX_BYTES).await
+}
+
+/// Reads a body whole, up to another bound.
+///
+/// # Errors
+/// It is too large, too slow, or breaks off.
+pub(super) async fn read_up_to(body: Body, max_bytes: usize) -> Result<Bytes, Error> {
     let refused = |status, message: String| Error::Refused { status, message };
-    let whole = tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_BYTES).collect()).await;
+    let whole = tokio::time::timeout(TIMEOUT, Limited::new(body, max_bytes).collect()).await;
     match whole {
         Err(_) => Err(refused(StatusCode::REQUEST_TIMEOUT, format!("the request body took more than {TIMEOUT:?}"))),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(refused(StatusCode::PAYLOAD_TOO_LARGE, format!("the request body is larger than {MAX_BYTES} bytes")))
+            Err(refused(StatusCode::PAYLOAD_TOO_LARGE, format!("the request body is larger than {max_bytes} bytes")))
         }
         Ok(Err(error)) => Err(Error::bad(format!("read the request body: {error}"))),
         Ok(Ok(whole)) => Ok(whole.to_bytes()),

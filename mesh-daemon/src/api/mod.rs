@@ -15,9 +15,11 @@
 //! `wire` has Docker's JSON, `convert` is between it and the model; a file a noun has the endpoints. What
 //! is not a swarm's business (containers, images, volumes) is passed on to the engine, if one runs.
 
+mod backup;
 mod body;
 mod containers;
 mod convert;
+mod doctor;
 mod engine;
 mod error;
 mod events;
@@ -58,6 +60,7 @@ pub use server::{ServeError, listen, serve};
 pub use stream::Output;
 pub use version::Version;
 
+use crate::doctor::Finding;
 use crate::model::cidr::Cidr;
 use crate::model::cluster::ClusterSpec;
 use crate::model::id::{NodeId, TaskId};
@@ -96,6 +99,10 @@ pub trait Cluster: Send + Sync + 'static {
     /// Leaves the swarm. The checks (the last manager, in a swarm at all) are made before.
     fn leave(&self) -> Doing<'_, ()>;
 
+    /// Begins the swarm of a backup again, with this node as its only manager. When this returns, the node is in
+    /// [`Cluster::stores`] and [`Cluster::local`].
+    fn restore(&self, restore: Restore) -> Doing<'_, NodeId>;
+
     /// Unlocks the state of a manager that has restarted: `key` as `SWMKEY-1-..`.
     fn unlock(&self, key: String) -> Doing<'_, ()>;
 
@@ -105,6 +112,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// What a registry says of an image to who asks; None if that is not known in a moment. The CLI waits for it
     /// before each create, so this must answer fast.
     fn image(&self, reference: String, who: Credentials) -> Doing<'_, Option<wire::Distribution>>;
+
+    /// What is as it should be and what is not: of all nodes where the leader is, elsewhere of this one.
+    fn doctor(&self) -> Doing<'_, Vec<Finding>>;
 
     /// Runs the containers of this node.
     fn containers(&self) -> Arc<dyn Runtime>;
@@ -169,6 +179,21 @@ pub struct Init {
     pub default_address_pools: Vec<Cidr>,
     /// How long the prefix of such a subnet is.
     pub subnet_size: u8,
+}
+
+/// How a swarm is to be begun again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restore {
+    /// The file.
+    pub backup: Bytes,
+    /// What opens it, if it is sealed: `SWMKEY-1-..`.
+    pub unlock_key: Option<String>,
+    /// Where to listen: address and port.
+    pub listen_addr: String,
+    /// Where others find this node: address or interface, with or without a port. Empty: to be found out.
+    pub advertise_addr: String,
+    /// Where tunnels end. Empty: the advertised address.
+    pub data_path_addr: String,
 }
 
 /// How a swarm is to be joined.

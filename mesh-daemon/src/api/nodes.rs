@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use super::error::Error;
 use super::query::Params;
 use super::{Shared, body, convert, lookup, wire};
+use crate::model::cluster::Cluster;
 use crate::model::id::NodeId;
 use crate::model::node::{Node, NodeState, Role};
 use crate::store::Tx;
@@ -97,14 +98,8 @@ pub(super) async fn remove(State(api): Api, Path(name): Path<String>, params: Pa
         if !force && matches!(node.status.state, NodeState::Ready | NodeState::Unknown) {
             return Err(Error::precondition(format!("node {id} is not down and can't be removed")));
         }
-        // Its certificate is good for a while: nobody may come back with it.
-        let until = node.certificate.not_after.filter(|until| *until > now);
-        if let (Some(until), Some(cluster)) = (until, tx.cluster().map(|cluster| cluster.id)) {
-            let removed = crate::model::cluster::RemovedNode { node_id: id, until };
-            tx.modify::<crate::model::cluster::Cluster>(cluster, |cluster| {
-                cluster.removed_nodes.retain(|removed| removed.until > now);
-                cluster.removed_nodes.push(removed);
-            })?;
+        if let Some(cluster) = tx.cluster().map(|cluster| cluster.id) {
+            tx.modify::<Cluster>(cluster, |cluster| cluster.remember_removed(&node, now))?;
         }
         Ok(tx.remove::<Node>(id)?)
     })

@@ -13,8 +13,8 @@ use tower::ServiceExt as _;
 use super::error::Error;
 use super::version::{self, Version};
 use super::{
-    Api, Shared, Standing, containers, engine, events, images, logs, networks, nodes, payloads, services, swarm,
-    system, tasks, usage,
+    Api, Shared, Standing, backup, containers, doctor, engine, events, images, logs, networks, nodes, payloads,
+    services, swarm, system, tasks, usage,
 };
 
 tokio::task_local! {
@@ -47,6 +47,9 @@ fn of_the_swarm() -> Router<Arc<Shared>> {
         .route("/swarm/update", post(swarm::update))
         .route("/swarm/unlockkey", get(swarm::unlock_key))
         .route("/swarm/unlock", post(swarm::unlock))
+        .route("/doctor", get(doctor::examine))
+        .route("/swarm/backup", get(backup::save))
+        .route("/swarm/restore", post(backup::restore))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{id}", get(nodes::inspect).delete(nodes::remove))
         .route("/nodes/{id}/update", post(nodes::update))

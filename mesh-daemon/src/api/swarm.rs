@@ -11,6 +11,7 @@ use super::convert::{self, Tokens};
 use super::error::Error;
 use super::query::Params;
 use super::{Init, Join, Shared, Standing, body, wire};
+use crate::cluster::ca::{self, TrustError};
 use crate::model::cidr::Cidr;
 use crate::model::cluster::{DATA_PATH_PORT, SUBNET_SIZE};
 use crate::model::id::SecretId;
@@ -31,12 +32,24 @@ pub(super) async fn inspect(State(api): Api) -> Result<Json<wire::Swarm>, Error>
 pub(super) async fn init(State(api): Api, body: Body) -> Result<Json<String>, Error> {
     let request: wire::InitRequest = body::parse(&body::read(body).await?)?;
     let local = api.cluster.local();
-    if local.standing != Standing::Outside && !request.force_new_cluster {
-        return Err(already_member());
+    match local.standing {
+        Standing::Outside => {}
+        Standing::Manager if request.force_new_cluster => {}
+        Standing::Worker if request.force_new_cluster => return Err(Error::Worker),
+        Standing::Locked if request.force_new_cluster => return Err(Error::Locked),
+        Standing::Pending | Standing::Locked | Standing::Failed(_) | Standing::Worker | Standing::Manager => {
+            return Err(already_member());
+        }
     }
     check_address("advertise", &request.advertise_addr)?;
     check_address("data path", &request.data_path_addr)?;
     let mut spec = convert::cluster_spec(&request.spec)?;
+    if !spec.ca.external_cas.is_empty() {
+        return Err(root_refused(&ca::Unwanted::External.into()));
+    }
+    if !spec.ca.signing_ca_cert.is_empty() || !spec.ca.signing_ca_key.0.is_empty() {
+        return Err(Error::bad("a swarm begins with a root of its own: give another by `swarm ca --rotate`"));
+    }
     spec.encryption.auto_lock_managers |= request.auto_lock_managers;
     let pools = request.default_addr_pool.iter().map(|pool| pool.parse::<Cidr>());
     let subnet_size = match request.subnet_size {
@@ -61,13 +74,13 @@ pub(super) async fn init(State(api): Api, body: Body) -> Result<Json<String>, Er
     Ok(Json(node.to_string()))
 }
 
-fn already_member() -> Error {
+pub(super) fn already_member() -> Error {
     Error::unavailable(
         "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.",
     )
 }
 
-fn listen_addr(given: String) -> String {
+pub(super) fn listen_addr(given: String) -> String {
     if given.is_empty() { "0.0.0.0:2377".to_owned() } else { given }
 }
 
@@ -86,7 +99,7 @@ fn availability(word: &str) -> Result<Availability, Error> {
 }
 
 /// An address, an interface of this node, or nothing.
-fn check_address(what: &str, given: &str) -> Result<(), Error> {
+pub(super) fn check_address(what: &str, given: &str) -> Result<(), Error> {
     if given.is_empty() {
         return Ok(());
     }
@@ -179,6 +192,8 @@ pub(super) async fn update(State(api): Api, params: Params, body: Body) -> Resul
     let (worker, manager) = (params.flag("rotateWorkerToken"), params.flag("rotateManagerToken"));
     let rotate_key = params.flag("rotateManagerUnlockKey");
     let chance = [(); 4].map(|()| api.cluster.random());
+    let now = std::time::SystemTime::try_from(api.cluster.now());
+    let now = now.map_err(|error| Error::internal(format!("the clock of this node: {error}")))?;
     api.update(|tx| {
         let mut cluster = crate::model::cluster::Cluster::clone(tx.cluster().ok_or(Error::NotInSwarm)?);
         tx.expect_version::<crate::model::cluster::Cluster>(cluster.id, version)?;
@@ -189,20 +204,34 @@ pub(super) async fn update(State(api): Api, params: Params, body: Body) -> Resul
         if manager {
             tokens.manager = with_new_secret(&tokens.manager, chance[1]);
         }
-        if spec.ca.force_rotate != cluster.spec.ca.force_rotate || !spec.ca.signing_ca_cert.is_empty() {
-            return Err(Error::bad("the root certificate cannot be rotated in a running swarm by this version"));
-        }
+        let mut spec = spec.clone();
+        ca::follow(&mut cluster.root_ca, &mut spec.ca, now).map_err(|error| root_refused(&error))?;
         let (before, after) = (&cluster.spec.encryption, &spec.encryption);
         if !after.auto_lock_managers {
             cluster.unlock_key = Payload::default();
         } else if rotate_key || !before.auto_lock_managers {
             cluster.unlock_key = new_key([chance[2], chance[3]]);
         }
-        cluster.spec = spec.clone();
+        cluster.spec = spec;
         Ok(tx.update(cluster)?)
     })
     .await?;
     Ok(StatusCode::OK)
+}
+
+/// Why the root does not become what was asked for.
+fn root_refused(error: &TrustError) -> Error {
+    let text = std::iter::successors(std::error::Error::source(error), |error| error.source()).fold(
+        error.to_string(),
+        |text, source| {
+            if text.contains(&source.to_string()) { text } else { format!("{text}: {source}") }
+        },
+    );
+    match error {
+        TrustError::Wanted(_) => Error::invalid(text),
+        TrustError::NoKey | TrustError::NoRotation => Error::precondition(text),
+        TrustError::Root(_) | TrustError::NewRoot(_) | TrustError::Token(_) | TrustError::Time => Error::internal(text),
+    }
 }
 
 /// A token for the same root, that nobody has yet.

@@ -126,6 +126,17 @@ impl Client {
         serde_json::from_slice(&answer).with_context(|| format!("read the answer to POST {path}"))
     }
 
+    /// Sends bytes as they are to something that answers with an object.
+    pub(super) fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        headers: &[(&str, String)],
+    ) -> Result<T> {
+        let answer = self.exchange(Method::POST, path, body.into(), headers)?;
+        serde_json::from_slice(&answer).with_context(|| format!("read the answer to POST {path}"))
+    }
+
     /// Asks for something that answers with nothing.
     pub(super) fn post_empty(&self, path: &str, body: &impl Serialize) -> Result<()> {
         let body = serde_json::to_vec(body).context("write the request")?;

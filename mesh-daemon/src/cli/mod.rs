@@ -6,6 +6,7 @@
 mod client;
 mod container;
 mod datapath;
+mod doctor;
 mod each;
 mod exec;
 mod frames;
@@ -80,6 +81,8 @@ enum Command {
     Top(top::Args),
     /// What this node is.
     Info(info::Args),
+    /// What is wrong with this node, or with all of them, and what to do about it.
+    Doctor(doctor::Args),
     /// Look into the kernel's maps.
     Maps(maps::Args),
     /// See what the packet path does.
@@ -127,6 +130,7 @@ pub fn main() -> Result<()> {
         Command::Exec(args) => exec::run(&client()?, &args),
         Command::Top(args) => top::run(&client()?, &args),
         Command::Info(args) => info::run(&client()?, &args),
+        Command::Doctor(args) => doctor::run(&client()?, &args),
         Command::Maps(args) => maps::run(args),
         Command::Datapath(args) => datapath::run(args),
     }

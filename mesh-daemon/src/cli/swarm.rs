@@ -1,11 +1,12 @@
 //! `meshctl swarm`: make, join, set and leave a swarm.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Subcommand, ValueEnum};
 
-use super::client::Client;
+use super::client::{Client, escape};
 use super::listing::{line, lines};
 use super::{each, units};
 use crate::api::wire;
@@ -46,12 +47,18 @@ pub(super) enum Command {
         /// No progress.
         #[arg(short, long)]
         quiet: bool,
-        /// How long certificates last from now on.
-        #[arg(long, value_parser = units::duration)]
-        cert_expiry: Option<i64>,
+        #[command(flatten)]
+        wanted: WantedRoot,
     },
     /// Unlock a manager that has restarted; the key is read from standard input.
     Unlock,
+    /// Write all that the swarm agreed on to a file, secrets too; of a locked swarm it is sealed by the unlock key.
+    Backup {
+        /// Where to; it must not be there yet.
+        file: PathBuf,
+    },
+    /// Begin the swarm of a backup again, with this node as its only manager.
+    Restore(Restore),
     /// Print what unlocks managers.
     UnlockKey {
         /// Make a new key.
@@ -61,6 +68,37 @@ pub(super) enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
+}
+
+/// What a root is rotated to.
+#[derive(clap::Args)]
+pub(super) struct WantedRoot {
+    /// How long certificates last from now on.
+    #[arg(long, value_parser = units::duration)]
+    cert_expiry: Option<i64>,
+    /// A root of your own, PEM; with its key.
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
+    /// The key of that root, PEM.
+    #[arg(long, value_name = "FILE")]
+    ca_key: Option<PathBuf>,
+}
+
+impl WantedRoot {
+    fn is_nothing(&self) -> bool {
+        self.cert_expiry.is_none() && self.ca_cert.is_none() && self.ca_key.is_none()
+    }
+
+    fn put(&self, config: &mut wire::CaConfig) -> Result<()> {
+        let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+        config.node_cert_expiry = self.cert_expiry.unwrap_or(config.node_cert_expiry);
+        config.signing_ca_cert = self.ca_cert.as_ref().map(read).transpose()?.unwrap_or_default();
+        config.signing_ca_key = self.ca_key.as_ref().map(read).transpose()?.unwrap_or_default();
+        if self.ca_cert.is_none() && self.ca_key.is_none() {
+            config.force_rotate += 1;
+        }
+        Ok(())
+    }
 }
 
 /// What a machine joins as.
@@ -124,6 +162,25 @@ pub(super) struct Join {
 }
 
 #[derive(clap::Args)]
+pub(super) struct Restore {
+    /// The backup.
+    file: PathBuf,
+    /// Where other nodes find this one: an address or an interface, with or without a port. Workers of the swarm come
+    /// by themselves to the address of a manager that they knew.
+    #[arg(long, default_value = "")]
+    advertise_addr: String,
+    /// Where to listen.
+    #[arg(long, default_value = "0.0.0.0:2377")]
+    listen_addr: String,
+    /// Where tunnels end; the advertised address if left out.
+    #[arg(long, default_value = "")]
+    data_path_addr: String,
+    /// The backup is of a locked swarm: the unlock key is read from standard input.
+    #[arg(long)]
+    unlock: bool,
+}
+
+#[derive(clap::Args)]
 pub(super) struct Settings {
     /// Whether managers that restart wait for the unlock key.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
@@ -169,8 +226,10 @@ pub(super) fn run(client: &Client, command: Command) -> Result<()> {
             line("Node left the swarm.")
         }
         Command::Update(settings) => self::update(client, &settings),
-        Command::Ca { rotate, detach, quiet, cert_expiry } => ca(client, rotate, detach, quiet, cert_expiry),
+        Command::Ca { rotate, detach, quiet, wanted } => ca(client, rotate, detach, quiet, &wanted),
         Command::Unlock => unlock(client),
+        Command::Backup { file } => backup(client, &file),
+        Command::Restore(restore) => self::restore(client, &restore),
         Command::UnlockKey { rotate, quiet } => unlock_key(client, rotate, quiet),
     }
 }
@@ -284,39 +343,55 @@ fn update(client: &Client, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-fn ca(client: &Client, rotate: bool, detach: bool, quiet: bool, cert_expiry: Option<i64>) -> Result<()> {
+fn ca(client: &Client, rotate: bool, detach: bool, quiet: bool, wanted: &WantedRoot) -> Result<()> {
     let root = |client: &Client| -> Result<String> {
         let swarm: wire::Swarm = client.get("/swarm")?;
         Ok(swarm.tls_info.trust_root.trim_end().to_owned())
     };
     if !rotate {
-        if cert_expiry.is_some() || detach || quiet {
-            bail!("--cert-expiry, --detach and --quiet require --rotate");
+        if !wanted.is_nothing() || detach || quiet {
+            bail!("--cert-expiry, --ca-cert, --ca-key, --detach and --quiet require --rotate");
         }
         return line(root(client)?);
     }
-    let edit = |spec: &mut wire::SwarmSpec| {
-        spec.ca_config.force_rotate += 1;
-        spec.ca_config.node_cert_expiry = cert_expiry.unwrap_or(spec.ca_config.node_cert_expiry);
-    };
-    change(client, edit, "")?;
+    let mut swarm: wire::Swarm = client.get("/swarm")?;
+    wanted.put(&mut swarm.spec.ca_config)?;
+    client.post_empty(&format!("/swarm/update?version={}", swarm.version.index), &swarm.spec)?;
     if detach {
         return Ok(());
     }
+    let mut said = String::new();
     loop {
         let swarm: wire::Swarm = client.get("/swarm")?;
-        if !swarm.root_rotation_in_progress {
+        let nodes: Vec<wire::Node> = client.get("/nodes")?;
+        let (progress, is_done) = progress(&swarm, &nodes);
+        if !quiet && progress != said {
+            line(&progress)?;
+        }
+        if is_done {
             break;
         }
-        if !quiet {
-            let nodes: Vec<wire::Node> = client.get("/nodes")?;
-            let wanted = &swarm.tls_info.cert_issuer_public_key;
-            let done = nodes.iter().filter(|node| node.description.tls_info.cert_issuer_public_key == *wanted).count();
-            line(format!("  rotated TLS certificates:  {done}/{} nodes", nodes.len()))?;
-        }
+        said = progress;
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     line(root(client)?)
+}
+
+/// How far a rotation is, in the docker CLI's words, and whether it is done.
+fn progress(swarm: &wire::Swarm, nodes: &[wire::Node]) -> (String, bool) {
+    let wanted = &swarm.tls_info;
+    let count =
+        |fits: &dyn Fn(&wire::TlsInfo) -> bool| nodes.iter().filter(|node| fits(&node.description.tls_info)).count();
+    let certificates = count(&|tls| {
+        tls.cert_issuer_public_key == wanted.cert_issuer_public_key
+            && tls.cert_issuer_subject == wanted.cert_issuer_subject
+    });
+    let turns = !swarm.root_rotation_in_progress && certificates == nodes.len();
+    let roots = if turns { count(&|tls| tls.trust_root == wanted.trust_root) } else { 0 };
+    let all = nodes.len();
+    let text =
+        format!("  rotated TLS certificates: {certificates}/{all} nodes, rotated CA certificates: {roots}/{all} nodes");
+    (text, turns && roots == all)
 }
 
 fn unlock(client: &Client) -> Result<()> {
@@ -326,6 +401,11 @@ fn unlock(client: &Client) -> Result<()> {
         "locked" => {}
         _ => return Err(each::bare("Error: swarm is not locked")),
     }
+    let request = wire::UnlockRequest { unlock_key: typed_key()?, ..wire::UnlockRequest::default() };
+    client.post_empty("/swarm/unlock", &request)
+}
+
+fn typed_key() -> Result<String> {
     let mut stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
         super::table::to_stdout(|out| {
@@ -335,8 +415,31 @@ fn unlock(client: &Client) -> Result<()> {
     }
     let mut key = String::new();
     stdin.read_line(&mut key)?;
-    let request = wire::UnlockRequest { unlock_key: key.trim().to_owned(), ..wire::UnlockRequest::default() };
-    client.post_empty("/swarm/unlock", &request)
+    Ok(key.trim().to_owned())
+}
+
+fn backup(client: &Client, path: &Path) -> Result<()> {
+    let backup = client.get_raw("/swarm/backup")?;
+    let mut options = std::fs::OpenOptions::new();
+    // It holds every secret: for its owner alone, and never in the place of another file.
+    let mut file = std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600)
+        .open(path)
+        .with_context(|| format!("make {}", path.display()))?;
+    file.write_all(&backup).and_then(|()| file.sync_all()).with_context(|| format!("write {}", path.display()))?;
+    line(format!("Swarm saved to {} ({} bytes): keep it as you keep its secrets.", path.display(), backup.len()))
+}
+
+fn restore(client: &Client, restore: &Restore) -> Result<()> {
+    let backup = std::fs::read(&restore.file).with_context(|| format!("read {}", restore.file.display()))?;
+    let key = if restore.unlock { vec![("Mesh-Unlock-Key", typed_key()?)] } else { Vec::new() };
+    let place = format!(
+        "/swarm/restore?advertiseAddr={}&listenAddr={}&dataPathAddr={}",
+        escape(&restore.advertise_addr),
+        escape(&restore.listen_addr),
+        escape(&restore.data_path_addr)
+    );
+    let node: String = client.post_bytes(&place, backup, &key)?;
+    line(format!("Swarm restored: current node ({node}) is now its only manager."))
 }
 
 fn unlock_key_of(client: &Client) -> Result<String> {

@@ -6,6 +6,7 @@
 //! - [`trust`]: getting, giving and renewing certificates, over that wire.
 //! - [`Line`]: the questions of `raft` over `rpc`.
 //! - [`gossip`]: which nodes are alive.
+//! - [`backup`]: all that a cluster agreed on, as a file.
 //!
 //! A node is put together so:
 //!
@@ -20,10 +21,11 @@
 //!    `raft`, an [`rpc::Relays`] as `relay`, and what `api` and `manager` make for the rest. It stops when the node
 //!    is demoted.
 //! 5. The node's role changes: it renews, then does or undoes 4. `Peers` dial anew by themselves.
-//! 6. The leader looks after a rotation of the root: when [`ca::has_renewed`] holds of all nodes,
-//!    [`ca::finish_rotation`]. When the unlock key changes, each manager calls [`trust::Keeper::lock`].
+//! 6. The leader looks after a rotation of the root, which [`ca::follow`] begins: when [`ca::has_renewed`] holds of all
+//!    nodes, [`ca::finish_rotation`]. When the unlock key changes, each manager calls [`trust::Keeper::lock`].
 //! 7. The node leaves: [`trust::Keeper::leave`].
 
+pub mod backup;
 pub mod ca;
 mod clock;
 pub mod gossip;

@@ -22,14 +22,24 @@ pub const UNDERLAY: &str = "underlay";
 pub const UNDERLAY_BULK: &str = "underlay_bulk";
 /// The TC program of tasks' links.
 pub const CONTAINER: &str = "container";
+/// The TC program of tasks' links behind it.
+pub const OUTWARD: &str = "outward";
+/// The TC program of the loopback interface.
+pub const HOST_LEND: &str = "host_lend";
+/// The one behind it.
+pub const HOST: &str = "host";
+/// The loopback interface.
+pub const LOOPBACK: &str = "lo";
 /// The TC programs.
-const TC_PROGRAMS: [&str; 2] = [UNDERLAY_BULK, CONTAINER];
+const TC_PROGRAMS: [&str; 5] = [UNDERLAY_BULK, CONTAINER, OUTWARD, HOST_LEND, HOST];
 
 /// First kernel with TCX.
 const TCX_SINCE: (u32, u32) = (6, 6);
 
 /// Our place on a clsact qdisc.
 pub(super) const PRIORITY: u16 = 0x6d65;
+/// The place behind it, of a program that takes what the first passes on.
+pub(super) const SECOND: u16 = PRIORITY + 1;
 /// See [`PRIORITY`].
 pub(super) const HANDLE: TcHandle = TcHandle::new(0, 0x7368);
 
@@ -214,7 +224,7 @@ pub fn uplink_xdp(ebpf: &mut Ebpf, pins: &Pins, target: Target<'_>) -> Result<Up
     Ok(UplinkMode::Xdp)
 }
 
-/// Puts a TC program on an interface's ingress, or replaces the one of an earlier daemon.
+/// Puts a TC program on an interface's ingress, before those that are there, or replaces the one of an earlier daemon.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -255,19 +265,19 @@ pub fn ingress(
 
 fn clsact(program: &mut SchedClassifier, name: &'static str, target: Target<'_>) -> Result<(), AttachError> {
     let attach = |source| attach_error(name, target.name, source);
+    let priority = if name == OUTWARD || name == HOST { SECOND } else { PRIORITY };
     match tc::qdisc_add_clsact(target.name) {
         Ok(()) => {}
         Err(error) if netlink_errno(&error) == Some(nix::libc::EEXIST) => {}
         Err(error) => return Err(attach(error.into())),
     }
-    let ours = || SchedClassifierLink::attached(target.name, TcAttachType::Ingress, PRIORITY, HANDLE, None);
+    let ours = || SchedClassifierLink::attached(target.name, TcAttachType::Ingress, priority, HANDLE, None);
     let old = ours().map_err(|error| attach(error.into()))?;
     let id = match program.attach_to_link(old) {
         Ok(id) => id,
         // ENOENT: there is none to replace.
         Err(ProgramError::TcError(error)) if netlink_errno(&error) == Some(nix::libc::ENOENT) => {
-            let options =
-                TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() });
+            let options = TcAttachOptions::Netlink(NlOptions { priority, handle: HANDLE, ..NlOptions::default() });
             program.attach_with_options(target.name, TcAttachType::Ingress, options).map_err(attach)?
         }
         Err(error) => return Err(attach(error)),

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt as _;
 use netlink_packet_route::tc::{TcHandle, TcMessage};
 use rtnetlink::Handle;
 
-use super::attach::{HANDLE, PRIORITY};
+use super::attach::{HANDLE, PRIORITY, SECOND};
 use super::facts::{Facts, FactsError, request};
 
 /// The qdisc, and where it hangs (`TC_H_CLSACT`, linux/pkt_sched.h).
@@ -26,8 +26,10 @@ pub(super) async fn remove(handle: &Handle, facts: &Facts, wanted: &BTreeSet<u32
         if !filters.iter().any(is_ours) {
             continue;
         }
-        if let Ok(link) = SchedClassifierLink::attached(name, TcAttachType::Ingress, PRIORITY, HANDLE, None) {
-            drop(link); // dropping it detaches the filter
+        for priority in [PRIORITY, SECOND] {
+            if let Ok(link) = SchedClassifierLink::attached(name, TcAttachType::Ingress, priority, HANDLE, None) {
+                drop(link); // dropping it detaches the filter
+            }
         }
         if filters.iter().all(is_ours) {
             let mut removal = handle.qdisc().del(interface.ifindex as i32);
@@ -52,5 +54,5 @@ async fn filters(handle: &Handle, ifindex: u32) -> Result<Vec<TcMessage>, FactsE
 
 /// The upper half of `info` is the priority (`TC_H_MAJ`).
 fn is_ours(filter: &TcMessage) -> bool {
-    filter.header.info >> 16 == u32::from(PRIORITY)
+    [PRIORITY, SECOND].iter().any(|priority| filter.header.info >> 16 == u32::from(*priority))
 }

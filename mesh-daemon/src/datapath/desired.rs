@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::balancing;
 pub use super::balancing::Balancing;
 use super::maglev;
+pub use super::subnet::Subnet;
 
 /// The desired state of a node's packet path.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -54,9 +55,47 @@ pub struct ThisNode {
     /// Addresses that published ports answer on; the VTEP address if left out.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// Ports that flows of tasks to the outside get, and those of own processes to services. Nothing
+    /// else on the node may use them.
+    #[serde(default)]
+    pub masquerade_ports: PortRange,
+}
+
+/// Some ports in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl Default for PortRange {
+    /// All behind those that Linux gives to sockets unless it is told otherwise.
+    fn default() -> Self {
+        Self { first: 61_000, last: 65_535 }
+    }
+}
+
+impl PortRange {
+    /// How many they are.
+    pub fn len(self) -> u16 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
+
+    /// Is the port one of them?
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
 }
 
 impl ThisNode {
+    /// The address of a family that others see flows of this node come from.
+    pub fn own_address(&self, v4: bool) -> Option<IpAddr> {
+        self.published_on().iter().copied().find(|ip| ip.is_ipv4() == v4)
+    }
+
     /// Addresses that published ports answer on.
     pub fn published_on(&self) -> &[IpAddr] {
         if self.addresses.is_empty() { std::slice::from_ref(&self.vtep) } else { &self.addresses }
@@ -87,6 +126,13 @@ pub struct Network {
     /// Addresses its tasks know as the way out: at most one of each family.
     #[serde(default)]
     pub gateways: Vec<IpAddr>,
+    /// The addresses of its tasks and services: what is for one of them and comes from another network is
+    /// refused. Left out, only those that this state names are known.
+    #[serde(default)]
+    pub subnets: Vec<Subnet>,
+    /// Have its tasks no way out?
+    #[serde(default)]
+    pub internal: bool,
 }
 
 /// A service: tasks behind one name, in one network.
@@ -181,6 +227,9 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
     /// The service it is a task of.
     pub service: Option<String>,
+    /// Ports of this node that lead to this task and no other (host mode); only of a task of this node.
+    #[serde(default)]
+    pub ports: Vec<Port>,
     /// Does it only finish what it has begun? New flows go to others then.
     #[serde(default)]
     pub draining: bool,
@@ -234,6 +283,10 @@ impl Desired {
         }
         if self.node.vxlan_port == 0 {
             return Err(node("vxlan_port", "must not be 0"));
+        }
+        let PortRange { first, last } = self.node.masquerade_ports;
+        if first == 0 || first > last {
+            return Err(node("masquerade_ports", "first must not be 0, nor above last"));
         }
         // One number is this node's.
         limit("nodes", self.nodes.len() + 1, limits::NODES)?;
@@ -295,20 +348,36 @@ impl Desired {
                     return Err(wrong("vips", format!("{vip} is a VIP of another service too")));
                 }
             }
-            for port in &service.ports {
-                if port.published == 0 || port.target == 0 {
-                    return Err(wrong("ports", "a port must not be 0".to_owned()));
-                }
-                if !ports.insert((port.protocol, port.published)) {
-                    return Err(wrong("ports", format!("{} is published by another service too", port.published)));
-                }
-            }
+            self.check_ports(&service.ports, &mut ports).map_err(|problem| wrong("ports", problem))?;
             if !service.ports.is_empty() && self.node.ingress_vni.is_none() {
                 return Err(wrong("ports", "published ports need node.ingress_vni".to_owned()));
             }
         }
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let wrong = |problem| Wrong { section: "endpoints", index: Some(index), field: "ports", problem };
+            if !endpoint.ports.is_empty() && endpoint.node != self.node.name {
+                return Err(wrong("only tasks of this node have ports of their own".to_owned()));
+            }
+            self.check_ports(&endpoint.ports, &mut ports).map_err(wrong)?;
+        }
         let keys = vips.len() + ports.len() * (self.node.published_on().len() + 2);
         limit("services", keys, limits::SERVICES)
+    }
+
+    /// Are these ports of nodes free? They are taken then.
+    fn check_ports(&self, ports: &[Port], taken: &mut BTreeSet<(Protocol, u16)>) -> Result<(), String> {
+        for port in ports {
+            if port.published == 0 || port.target == 0 {
+                return Err("a port must not be 0".to_owned());
+            }
+            if self.node.masquerade_ports.contains(port.published) {
+                return Err(format!("{} is among node.masquerade_ports", port.published));
+            }
+            if !taken.insert((port.protocol, port.published)) {
+                return Err(format!("{} is published by another service too", port.published));
+            }
+        }
+        Ok(())
     }
 
     fn check_endpoints(&self) -> Result<(), Wrong> {

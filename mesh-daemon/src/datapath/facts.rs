@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
 use mesh_common::addr::Mac;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
@@ -15,6 +16,8 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use tokio::task::JoinSet;
 
 use super::desired::Desired;
+use super::routes::{self, Own, Way};
+use super::subnet::Subnet;
 use super::{anchor, clsact};
 
 /// A question the kernel did not answer.
@@ -69,6 +72,10 @@ pub struct Facts {
     pub paths: BTreeMap<IpAddr, Path>,
     /// UDP ports that VXLAN devices of others listen on.
     pub vxlan_ports: BTreeSet<u16>,
+    /// Addresses of this node, but for those that it calls itself by.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The ways to all others.
+    pub routes: BTreeMap<Subnet, Way>,
 }
 
 /// Asks the kernel.
@@ -117,7 +124,10 @@ impl Observer {
                 None => self.resolve(ifindex, next_hop).await?,
             }
         }
-        Ok(Facts { interfaces, paths, vxlan_ports })
+        let own = self.addresses().await?;
+        let addresses = own.iter().map(|own| own.subnet.address).filter(|ip| !ip.is_loopback()).collect();
+        let routes = routes::look(&self.handle, &own).await?;
+        Ok(Facts { interfaces, paths, vxlan_ports, addresses, routes })
     }
 
     /// Looks at interfaces only.
@@ -152,6 +162,11 @@ impl Observer {
 
     async fn links(&self) -> Result<Vec<LinkMessage>, FactsError> {
         self.handle.link().get().execute().try_collect().await.map_err(request("interfaces"))
+    }
+
+    async fn addresses(&self) -> Result<Vec<Own>, FactsError> {
+        let all: Vec<_> = self.handle.address().get().execute().try_collect().await.map_err(request("addresses"))?;
+        Ok(all.iter().filter_map(own).collect())
     }
 
     async fn neighbours(&self) -> Result<BTreeMap<(u32, IpAddr), Neighbour>, FactsError> {
@@ -234,6 +249,26 @@ fn interface(link: &LinkMessage) -> Option<(String, Interface)> {
         }
     }
     Some((name?, interface))
+}
+
+/// An address of this node.
+fn own(message: &AddressMessage) -> Option<Own> {
+    let (mut address, mut local, mut flags) = (None, None, AddressFlags::empty());
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            // Ours where `Address` is the other end of a point-to-point link.
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Flags(bits) => flags = *bits,
+            _ => {}
+        }
+    }
+    let unfit = AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated;
+    Some(Own {
+        ifindex: message.header.index,
+        subnet: Subnet { address: local.or(address)?, bits: message.header.prefix_len },
+        is_usable: message.header.scope == AddressScope::Universe && !flags.intersects(unfit),
+    })
 }
 
 /// The port of a VXLAN device; `None` for other interfaces.

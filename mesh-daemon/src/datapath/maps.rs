@@ -3,20 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, PerfEventArray};
 use aya::{Ebpf, Pod};
-use mesh_common::abi::{Field, Record, Value};
+use mesh_common::abi::{Record, Value};
+use mesh_common::addr::Addr;
 use mesh_common::counter::Counter;
 use mesh_common::drop::DropReason;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
 use mesh_common::flow::{CHOICE, Flow, FlowSet, is_over};
 use mesh_common::header::proto;
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
-use mesh_common::service::{Backend, PACE_SLOTS, Pace, Run, Service, ServiceKey, Slot};
+use mesh_common::route::Route;
+use mesh_common::service::{Backend, PACE_SLOTS, Pace, Service, ServiceKey};
 use mesh_common::tally::{Label, Tally};
 use mesh_common::watch::{Watch, watcher};
 
 use super::Pins;
+use super::kinds::{Cell, Regions, Table, Visit};
 use super::seeing::tallies::Counted;
 use super::tables::{Change, Edit, Tables, for_each_table};
 
@@ -103,120 +107,12 @@ fn full(source: &MapError, capacity: u32) -> String {
     }
 }
 
-/// What all tables can do, whatever their kind.
-trait Table<K, V> {
-    fn put(&mut self, key: K, value: V) -> Result<(), MapError>;
-    fn remove(&mut self, key: K) -> Result<(), MapError>;
-    fn read(&self) -> Result<BTreeMap<K, V>, MapError>;
-    fn dump(&self, visit: Visit<'_>) -> Result<(), MapError>;
-}
-
-/// Called with key and value of each element.
-type Visit<'a> = &'a mut dyn FnMut(&dyn Record, &dyn Record);
-
-fn show<K: Field, V: Field>(table: &BTreeMap<K, V>, visit: Visit<'_>) {
-    for (key, value) in table {
-        visit(&Cell("index", key), &Cell("value", value));
-    }
-}
-
-impl<K: Pod + Ord + Field, V: Pod + Field> Table<K, V> for HashMap<MapData, K, V> {
-    fn put(&mut self, key: K, value: V) -> Result<(), MapError> {
-        self.insert(key, value, 0)
-    }
-
-    fn remove(&mut self, key: K) -> Result<(), MapError> {
-        match HashMap::remove(self, &key) {
-            Err(MapError::KeyNotFound) => Ok(()),
-            other => other,
-        }
-    }
-
-    fn read(&self) -> Result<BTreeMap<K, V>, MapError> {
-        self.iter().collect()
-    }
-
-    fn dump(&self, visit: Visit<'_>) -> Result<(), MapError> {
-        show(&self.read()?, visit);
-        Ok(())
-    }
-}
-
-impl<V: Pod + Default + PartialEq + Field> Table<u32, V> for Array<MapData, V> {
-    fn put(&mut self, key: u32, value: V) -> Result<(), MapError> {
-        self.set(key, value, 0)
-    }
-
-    fn remove(&mut self, key: u32) -> Result<(), MapError> {
-        self.set(key, V::default(), 0)
-    }
-
-    fn read(&self) -> Result<BTreeMap<u32, V>, MapError> {
-        let mut table = BTreeMap::new();
-        for index in 0..self.len() {
-            let value = self.get(&index, 0)?;
-            if value != V::default() {
-                table.insert(index, value);
-            }
-        }
-        Ok(table)
-    }
-
-    fn dump(&self, visit: Visit<'_>) -> Result<(), MapError> {
-        show(&self.read()?, visit);
-        Ok(())
-    }
-}
-
-/// An array used in runs of elements.
-struct Regions {
-    array: Array<MapData, Slot>,
-}
-
-impl TryFrom<Map> for Regions {
-    type Error = MapError;
-
-    fn try_from(map: Map) -> Result<Self, MapError> {
-        Ok(Self { array: map.try_into()? })
-    }
-}
-
-impl Regions {
-    /// The slots of a run.
-    fn run(&self, run: Run) -> Result<Vec<Slot>, MapError> {
-        (run.at..run.at + run.len).map(|index| self.array.get(&index, 0)).collect()
-    }
-}
-
-impl Table<u32, Vec<Slot>> for Regions {
-    /// Slot by slot: each is one word for a reader, and a table that is half new is as good as one
-    /// that is new, since every slot stands for flows of its own.
-    fn put(&mut self, key: u32, value: Vec<Slot>) -> Result<(), MapError> {
-        (key..).zip(value).try_for_each(|(index, slot)| self.array.set(index, slot, 0))
-    }
-
-    /// No service names the run any more: what is in it does not matter.
-    fn remove(&mut self, _: u32) -> Result<(), MapError> {
-        Ok(())
-    }
-
-    /// What a run is only `SERVICES` knows: see `Maps::tables`.
-    fn read(&self) -> Result<BTreeMap<u32, Vec<Slot>>, MapError> {
-        Ok(BTreeMap::new())
-    }
-
-    /// Every slot that was ever written: of free runs too.
-    fn dump(&self, visit: Visit<'_>) -> Result<(), MapError> {
-        show(&self.array.read()?, visit);
-        Ok(())
-    }
-}
-
 /// The element type of a table of this kind.
 macro_rules! handle {
     (Array<$key:ty, $value:ty>) => { Array<MapData, $value> };
     (Regions<$key:ty, $value:ty>) => { Regions };
     (Hash<$key:ty, $value:ty>) => { HashMap<MapData, $key, $value> };
+    (Trie<$key:ty, $value:ty>) => { LpmTrie<MapData, Addr, $value> };
 }
 
 macro_rules! define {
@@ -521,18 +417,6 @@ fn sum(map: &PerCpuArray<MapData, u64>, name: &'static str, index: u32) -> Resul
 
 fn typed<T: TryFrom<Map, Error = MapError>>(map: Map, name: &'static str) -> Result<T, MapsError> {
     T::try_from(map).map_err(|source| MapsError::Type { name, source })
-}
-
-/// A key or value as a record: a struct shows its own fields, a number gets a name.
-struct Cell<'a, T>(&'static str, &'a T);
-
-impl<T: Field> Record for Cell<'_, T> {
-    fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Value<'a>)) {
-        match self.1.value() {
-            Value::Record(record) => record.visit(visit),
-            other => visit(self.0, other),
-        }
-    }
 }
 
 /// Is it a connection that goes on? Of datagrams nobody can tell.

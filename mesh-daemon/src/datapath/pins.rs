@@ -40,6 +40,11 @@ impl Pins {
         self.root.join("links")
     }
 
+    /// Where it is remembered what settings of the host were. Not versioned.
+    pub fn memory(&self) -> PathBuf {
+        self.root.join("memory")
+    }
+
     /// The pin of one map.
     pub fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)

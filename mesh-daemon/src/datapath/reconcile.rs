@@ -12,9 +12,10 @@ use super::balancing::Balancing;
 use super::desired::Desired;
 use super::facts::{Facts, FactsError, Interface, Observer};
 use super::loader::{self, LoadError};
+use super::loopback;
 use super::maps::{self, Maps, MapsError};
 use super::pins::Pins;
-use super::preflight::{Host, Unfit};
+use super::preflight::{Host, KernelPorts, Unfit, sockets};
 use super::render::{Waiting, render};
 use super::status::{self, Drains, Status};
 use super::tables::{Tables, plan};
@@ -87,6 +88,8 @@ impl Datapath {
     /// The host is unfit, an uplink is missing or taken, or the kernel refuses something.
     pub async fn start(pins: Pins, tc: TcMode, clock: Clock, desired: &Desired) -> Result<Self, DatapathError> {
         Host::look(pins.root()).check(pins.root())?;
+        KernelPorts::look().check(desired.node.masquerade_ports)?;
+        sockets::check(desired.node.masquerade_ports, &sockets::listening(), sockets::process_of)?;
         let observer = Observer::open()?;
         let facts = observer.look(desired).await?;
         check_uplinks(desired, &facts)?;
@@ -160,6 +163,7 @@ impl Datapath {
             // Once: a refusal is not repeated twice a second.
             self.anchored = true;
             self.observer.ensure_anchor(facts, desired.node.vxlan_port).await;
+            loopback::open(&self.pins.memory());
         }
         self.attach(desired, facts).await?;
         self.tell(desired, facts, now)
@@ -211,8 +215,17 @@ impl Datapath {
         }
         for (name, interface) in existing(desired.endpoints.iter().filter_map(|endpoint| endpoint.link.as_ref()), facts)
         {
-            wanted.insert((attach::CONTAINER, interface.ifindex));
-            self.attach_one(attach::CONTAINER, target(name, interface))?;
+            // Each is put before those that are there: the last in line first.
+            for program in [attach::OUTWARD, attach::CONTAINER] {
+                wanted.insert((program, interface.ifindex));
+                self.attach_one(program, target(name, interface))?;
+            }
+        }
+        if let Some(interface) = facts.interfaces.get(attach::LOOPBACK) {
+            for program in [attach::HOST, attach::HOST_LEND] {
+                wanted.insert((program, interface.ifindex));
+                self.attach_one(program, target(attach::LOOPBACK, interface))?;
+            }
         }
         self.detach(facts, &wanted).await
     }
@@ -283,6 +296,7 @@ pub async fn remove(pins: &Pins) -> Result<(), DatapathError> {
     let facts = observer.look_at_interfaces().await?;
     observer.clear_clsact(&facts, &BTreeSet::new()).await?;
     observer.remove_anchor(&facts).await?;
+    loopback::close(&pins.memory());
     pins.remove().map_err(DatapathError::Pins)
 }
 

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use mesh_common::addr::Addr;
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
 use mesh_common::node::{Network, Node, NodeConfig, VtepKey};
+use mesh_common::route::{Prefix, Route};
 use mesh_common::service::{Backend, Service, ServiceKey, Slot};
 use mesh_common::tally::Label;
 
@@ -44,7 +46,8 @@ pub enum Edit<K, V> {
 /// Calls `$then!` with the list of configuration maps: variant, field, kind, key, value, kernel
 /// name, capacity.
 ///
-/// `Regions` is an array of which runs of elements, one a service, are written as one.
+/// `Regions` is an array of which runs of elements, one a service, are written as one; `Trie` finds the longest
+/// prefix.
 ///
 /// The order is the order of writing: what others refer to comes first. Removal goes backwards.
 macro_rules! for_each_table {
@@ -60,6 +63,8 @@ macro_rules! for_each_table {
             (Endpoints, endpoints, Hash<EndpointKey, Endpoint>, "ENDPOINTS", mesh_common::limits::ENDPOINTS),
             (Neighbours, neighbours, Hash<NeighbourKey, Neighbour>, "NEIGHBOURS", mesh_common::limits::NEIGHBOURS),
             (Links, links, Hash<u32, Link>, "LINKS", mesh_common::limits::LINKS),
+            (Locals, locals, Hash<Addr, u32>, "LOCALS", mesh_common::limits::LOCALS),
+            (Routes, routes, Trie<Prefix, Route>, "ROUTES", mesh_common::limits::ROUTES),
             (Config, config, Array<u32, NodeConfig>, "NODE", 1),
         }
     };

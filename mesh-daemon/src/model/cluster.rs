@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::cidr::Cidr;
 use super::id::{ClusterId, NodeId};
 use super::meta::{Annotations, Meta};
+use super::node::Node;
 use super::payload::Payload;
 use super::task::LogDriver;
 
@@ -232,6 +233,9 @@ pub struct SharedKey {
     pub created_at: Timestamp,
 }
 
+/// So many removed nodes are remembered. Who is forgotten is still refused: as one that nobody knows.
+const MAX_REMOVED: usize = 4096;
+
 /// A node that was removed and whose certificate has not ended yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedNode {
@@ -294,6 +298,20 @@ impl Cluster {
             subnet_size: SUBNET_SIZE,
             data_path_port: DATA_PATH_PORT,
             last_raft_id: 0,
+        }
+    }
+
+    /// Remembers that a node was removed, as long as its certificate may be good: nobody comes back with it.
+    pub fn remember_removed(&mut self, node: &Node, now: Timestamp) {
+        self.removed_nodes.retain(|removed| removed.until > now);
+        // Where nothing is recorded, nobody knows when it ends.
+        let until = node.certificate.not_after.unwrap_or(Timestamp::MAX);
+        if until > now {
+            self.removed_nodes.push(RemovedNode { node_id: node.id, until });
+        }
+        if self.removed_nodes.len() > MAX_REMOVED {
+            self.removed_nodes.sort_by_key(|removed| std::cmp::Reverse(removed.until));
+            self.removed_nodes.truncate(MAX_REMOVED);
         }
     }
 }

@@ -8,8 +8,9 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Base, RELAY_WAIT, logs, runtime, usage};
-use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, RuntimeFacts, wire};
+use super::{Base, RELAY_WAIT, doctor, logs, runtime, usage};
+use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, Restore, RuntimeFacts, wire};
+use crate::doctor::Finding;
 use crate::manager::dispatcher::Dispatcher;
 use crate::model::id::{NodeId, TaskId};
 use crate::model::node::{Node, NodeState};
@@ -22,6 +23,7 @@ pub(super) enum Command {
     Init(Box<Init>, oneshot::Sender<Result<NodeId, Error>>),
     Join(Join, oneshot::Sender<Result<(), Error>>),
     Leave(oneshot::Sender<Result<(), Error>>),
+    Restore(Box<Restore>, oneshot::Sender<Result<NodeId, Error>>),
     Unlock(String, oneshot::Sender<Result<(), Error>>),
 }
 
@@ -88,6 +90,10 @@ impl Cluster for Face {
         self.ask(Command::Leave)
     }
 
+    fn restore(&self, restore: Restore) -> Doing<'_, NodeId> {
+        self.ask(|answer| Command::Restore(Box::new(restore), answer))
+    }
+
     fn unlock(&self, key: String) -> Doing<'_, ()> {
         self.ask(|answer| Command::Unlock(key, answer))
     }
@@ -120,6 +126,25 @@ impl Cluster for Face {
                     tracing::info!(image = reference, "its registry does not say in time what this image is");
                     Ok(None)
                 }
+            }
+        })
+    }
+
+    fn doctor(&self) -> Doing<'_, Vec<Finding>> {
+        Box::pin(async move {
+            let examiner = self.base.examiner.borrow().clone();
+            let Some(examiner) = examiner else { return Ok(doctor::alone(self.base.packets.pins.clone()).await) };
+            let (store, dispatcher) = (self.base.stores.borrow().clone(), self.dispatcher.borrow().clone());
+            let own = self.local.borrow().node_id;
+            let view = store.map(|store| store.view());
+            let leader = view.as_ref().and_then(|view| {
+                view.nodes().iter().find(|node| node.manager.as_ref().is_some_and(|manager| manager.leader)).cloned()
+            });
+            match (view, dispatcher) {
+                (Some(view), Some(dispatcher)) if leader.as_ref().map(|leader| leader.id) == own => {
+                    Ok(examiner.all(&view, &dispatcher).await)
+                }
+                _ => Ok(examiner.alone(leader.map(|leader| leader.name().to_owned())).await),
             }
         })
     }

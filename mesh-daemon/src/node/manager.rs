@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{Book, Serving};
-use super::{Clocks, NodeError, roles};
+use super::{Clocks, NodeError, roles, rotation};
 use crate::cluster::Line;
 use crate::cluster::ca::UnlockKey;
 use crate::cluster::gossip;
@@ -63,6 +63,7 @@ impl Manager {
             Ok(Disk::open(&path, keeper.cipher()?)?)
         });
         let disk = opened.await.map_err(|_| NodeError::Stopping)??;
+        let file = disk.clone();
         let wire = Arc::new(Line::new(Arc::clone(&parts.peers)));
         let raft = Raft::start(raft_id, disk, wire, Timing::default()).await?;
         let store = raft.store(Arc::clone(&parts.clocks.store));
@@ -73,8 +74,8 @@ impl Manager {
         let (leads, leading) = watch::channel(None);
         let book = Arc::clone(&parts.book);
         let leader = move || book.reaches().into_iter().find(|reach| reach.leader).map(|reach| reach.address);
-        let dispatcher =
-            Dispatcher::new(store.clone(), leading, leader, Arc::clone(&parts.clocks.store), relays.clone());
+        let (clock, run) = (Arc::clone(&parts.clocks.store), rand::random());
+        let dispatcher = Dispatcher::new(store.clone(), leading, leader, clock, relays.clone(), run);
         let authority = Arc::new(Authority::new(Arc::new(store.clone()), parts.clocks.wall.clone(), || {
             NodeId::random(&mut rand::rng())
         }));
@@ -99,7 +100,7 @@ impl Manager {
             clocks: parts.clocks,
         };
         tasks.spawn(leader.run(leads));
-        tasks.spawn(keep_locked(store.clone(), parts.keeper));
+        tasks.spawn(keep_locked(store.clone(), parts.keeper, file));
         Ok(Self { raft, store, dispatcher, stop, tasks })
     }
 
@@ -169,6 +170,7 @@ impl Leader {
             ended = crate::manager::lead(&self.store, term, &self.clocks.store, ids) => ended,
             ended = self.dispatcher.supervise(term, dead.subscribe()) => ended,
             ended = roles::lead(&self.raft, &self.store, term) => ended,
+            ended = rotation::lead(&self.store, term, &self.clocks.store) => ended,
             ended = upkeep(&self.store, term, &self.clocks) => ended,
             () = watch_dead(members, &dead) => Ok(()),
         };
@@ -179,7 +181,7 @@ impl Leader {
 }
 
 /// Locks this manager's keys as the cluster wants it, whenever that changes.
-async fn keep_locked(store: Store, keeper: Arc<Keeper>) {
+async fn keep_locked(store: Store, keeper: Arc<Keeper>, disk: Disk) {
     let (mut view, mut watch) = store.watch();
     let mut locked = None;
     loop {
@@ -188,8 +190,8 @@ async fn keep_locked(store: Store, keeper: Arc<Keeper>) {
         {
             let wanted = cluster.unlock_key.clone();
             let key = <[u8; 32]>::try_from(wanted.0.as_slice()).ok().map(UnlockKey::from_bytes);
-            let keeper = Arc::clone(&keeper);
-            match tokio::task::spawn_blocking(move || keeper.lock(key)).await {
+            let (keeper, disk) = (Arc::clone(&keeper), disk.clone());
+            match tokio::task::spawn_blocking(move || lock(&keeper, &disk, key)).await {
                 Ok(Ok(())) => locked = Some(wanted),
                 Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "not locked as wanted"),
                 Err(_) => return,
@@ -201,6 +203,17 @@ async fn keep_locked(store: Store, keeper: Arc<Keeper>) {
             None => return,
         }
     }
+}
+
+/// Each change of the lock changes the key of the data too; what the one before sealed is sealed anew, so that it
+/// can be forgotten.
+fn lock(keeper: &Keeper, disk: &Disk, key: Option<UnlockKey>) -> Result<(), NodeError> {
+    keeper.lock(key)?;
+    if keeper.has_old_keys() {
+        disk.seal_anew()?;
+        keeper.forget_old()?;
+    }
+    Ok(())
 }
 
 async fn watch_dead(mut members: watch::Receiver<Arc<gossip::Members>>, dead: &watch::Sender<BTreeSet<NodeId>>) {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::manager::{GOSSIP, Manager, Parts};
 use super::settings::Settings;
 use super::wire::Book;
-use super::{Base, NodeError, logs, place, usage};
+use super::{Base, NodeError, doctor, logs, place, usage};
 use crate::agent::{self, Agent, Heard};
 use crate::cluster::ca;
 use crate::cluster::gossip::{self, Detector, Endpoint, KeyRing, Me, NodeKey, RingKey, Timing};
@@ -28,6 +28,9 @@ const MAX_STREAMS: usize = 256;
 const NO_KEY: u32 = 0;
 /// How often the members that managers name are passed on, and the certificate is looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// A certificate that is to be renewed is asked for again after this: the manager that gave one may not have known of
+/// the rotation of the root yet.
+const RENEW_AGAIN: Duration = Duration::from_secs(10);
 
 /// What happens to a member.
 pub(super) enum Event {
@@ -44,6 +47,8 @@ pub(super) struct Member {
     pub(super) manager: Option<Manager>,
     /// What the managers hold of it, as last heard.
     held: Option<OwnNode>,
+    /// When to ask for another certificate again, as long as the managers say that it should be renewed.
+    renew_again: Option<tokio::time::Instant>,
     base: Arc<Base>,
     peers: Arc<Peers>,
     gossip: gossip::Handle,
@@ -57,12 +62,15 @@ pub(super) struct Member {
 
 /// Where this node is.
 async fn here(settings: &Settings, node: NodeId) -> Result<agent::Place, NodeError> {
-    let uplink = place::interface_of(settings.data_path)?;
+    let mut uplinks = vec![place::interface_of(settings.data_path)?];
+    let mtu = place::mtu(&uplinks[0]).await.unwrap_or(1500);
+    // Clients come where the node is known. An address that is translated on the way is no interface's.
+    uplinks.extend(place::interface_of(settings.advertise.ip()).ok().filter(|it| !uplinks.contains(it)));
     Ok(agent::Place {
         node,
-        mtu: place::mtu(&uplink).await.unwrap_or(1500),
-        addresses: place::of_interfaces(std::slice::from_ref(&uplink))?,
-        uplinks: vec![uplink],
+        mtu,
+        addresses: place::of_interfaces(&uplinks)?,
+        uplinks,
         vtep: settings.data_path,
         port: settings.data_path_port,
     })
@@ -84,12 +92,11 @@ fn announcement(base: &Base, keeper: &Keeper, settings: &Settings, here: &agent:
 
 impl Member {
     /// Starts everything but the manager's part.
-    pub(super) async fn start(base: Arc<Base>, keeper: Keeper, mut settings: Settings) -> Result<Self, NodeError> {
+    pub(super) async fn start(base: Arc<Base>, keeper: Arc<Keeper>, mut settings: Settings) -> Result<Self, NodeError> {
         // Peers take a life that is not later than one before for a replay.
         let now = (base.clocks.store)().as_millisecond();
         settings.life = u64::try_from(now).unwrap_or(0).max(settings.life + 1);
         settings.save(&base.paths.settings())?;
-        let keeper = Arc::new(keeper);
         let own = keeper.credentials().own();
         let peers = Arc::new(Peers::new(keeper.credentials()));
         let book = Arc::new(Book::new(Arc::clone(&peers), base.paths.settings(), settings.clone()));
@@ -108,6 +115,16 @@ impl Member {
             state: base.paths.picture(),
             namespaces: base.paths.namespaces(),
         });
+        base.examiner.send_replace(Some(Arc::new(doctor::Examiner {
+            pins: base.packets.pins.clone(),
+            keeper: Arc::clone(&keeper),
+            book: Arc::clone(&book),
+            peers: Arc::clone(&peers),
+            members: gossip.members(),
+            clocks: base.clocks.clone(),
+            picture: base.paths.picture(),
+            hostname: base.description.hostname.clone(),
+        })));
         let stop = CancellationToken::new();
         let asking = Arc::clone(&book);
         let managers = move || asking.reaches();
@@ -127,16 +144,14 @@ impl Member {
         });
         let stopping = stop.clone();
         tasks.spawn(async move { Ok(endpoint.run(stopping).await?) });
-        tasks.spawn(async move {
-            // What it says of itself stays as it was at the start.
-            let _announces = announcement;
-            Ok(agent.run().await?)
-        });
+        tasks.spawn(async move { Ok(agent.run().await?) });
+        tasks.spawn(announce_trust(Arc::clone(&keeper), announcement));
         Ok(Self {
             keeper,
             book,
             manager: None,
             held: None,
+            renew_again: None,
             base,
             peers,
             gossip,
@@ -173,6 +188,11 @@ impl Member {
         self.base.stores.send_replace(None);
         manager.stop().await;
         self.book.keep(|settings| settings.raft_id = None);
+        let keeper = Arc::clone(&self.keeper);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.lock(None)).await {
+            // It would wait for a key at its next start, and workers are not asked for one.
+            tracing::error!(error = &error as &dyn std::error::Error, "the keys of the former manager stay locked");
+        }
         if let Err(error) = std::fs::remove_file(self.base.paths.log()) {
             tracing::warn!(%error, "the log of the former manager stays behind");
         }
@@ -213,6 +233,11 @@ impl Member {
             Event::Heard(heard) => self.take(heard).await,
             Event::Tick => {
                 self.introduce();
+                let now = tokio::time::Instant::now();
+                if self.renew_again.is_some_and(|at| at <= now) {
+                    self.renew_again = Some(now + RENEW_AGAIN);
+                    self.renewal.at_once();
+                }
                 // The certificate may have come since.
                 self.follow_role().await
             }
@@ -229,9 +254,8 @@ impl Member {
     async fn take(&mut self, heard: Heard) -> Result<(), NodeError> {
         match heard {
             Heard::Own(own) => {
-                // In force with the next start: tunnels are not moved while they carry something.
                 let port = own.data_path_port;
-                self.book.keep(|settings| settings.data_path_port = port);
+                self.book.keep(|settings| settings.data_path_port = Some(port));
                 let steps_down = (own.role, own.raft_id) == (Role::Worker, None);
                 self.held = Some(own);
                 if steps_down {
@@ -244,10 +268,14 @@ impl Member {
             Heard::Invitation(number, request, link) if self.streams.len() < MAX_STREAMS => {
                 if usage::is_asked(&request) {
                     self.streams.spawn(usage::answer(self.base.packets.pins.clone(), number, link));
-                } else {
-                    let runtime = Arc::clone(&self.base.runtime);
-                    self.streams.spawn(logs::answer(runtime, number, request, link));
+                    return Ok(());
                 }
+                let examiner = self.base.examiner.borrow().clone();
+                if let Some(examiner) = examiner.filter(|_| doctor::is_request(&request)) {
+                    self.streams.spawn(doctor::answer(examiner, number, link));
+                    return Ok(());
+                }
+                self.streams.spawn(logs::answer(Arc::clone(&self.base.runtime), number, request, link));
             }
             Heard::Invitation(..) => tracing::warn!("{MAX_STREAMS} streams to managers are open: no more"),
             Heard::Connected(_) => {}
@@ -280,7 +308,7 @@ impl Member {
         }
     }
 
-    async fn trust(&self, roots: Bytes, now: bool) {
+    async fn trust(&mut self, roots: Bytes, now: bool) {
         if let Ok(roots) = String::from_utf8(roots.to_vec()) {
             let keeper = Arc::clone(&self.keeper);
             let trusted = tokio::task::spawn_blocking(move || keeper.trust(&roots)).await;
@@ -288,6 +316,7 @@ impl Member {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the roots are not taken into use");
             }
         }
+        self.renew_again = now.then(|| tokio::time::Instant::now() + RENEW_AGAIN);
         if now {
             self.renewal.at_once();
         }
@@ -309,12 +338,29 @@ impl Member {
     /// Ends its part; containers and packets go on.
     pub(super) async fn stop(mut self) {
         self.base.stores.send_replace(None);
+        self.base.examiner.send_replace(None);
         if let Some(manager) = self.manager.take() {
             manager.stop().await;
         }
         self.stop.cancel();
         self.tasks.shutdown().await;
     }
+}
+
+/// What the node says of its certificate and its roots follows what it has of them. The rest of what it says of itself
+/// stays as it was at the start.
+async fn announce_trust(keeper: Arc<Keeper>, announcement: watch::Sender<Announcement>) -> Result<(), NodeError> {
+    let credentials = keeper.credentials();
+    let mut changes = credentials.changes();
+    while changes.changed().await.is_ok() {
+        let tls = ca::issuer_of(&keeper.chain(), &credentials.roots()).unwrap_or_default();
+        announcement.send_if_modified(|said| {
+            let is_other = said.description.tls != tls;
+            said.description.tls = tls;
+            is_other
+        });
+    }
+    Ok(())
 }
 
 fn ring(keys: &[SharedKey]) -> Option<KeyRing> {
@@ -333,7 +379,7 @@ async fn bind_gossip(base: &Base, settings: &Settings, node: u128) -> Result<End
     let ring = KeyRing::new(vec![RingKey { number: NO_KEY, secret: rand::random() }])?;
     let address = std::net::SocketAddr::new(settings.advertise.ip(), base.ports.gossip);
     let detector = Detector::new(me, address, Timing::default(), ring, rand::rngs::StdRng::from_rng(&mut chance))?;
-    let unspecified: std::net::IpAddr = if settings.listen.is_ipv4() {
+    let unspecified: std::net::IpAddr = if settings.advertise.is_ipv4() {
         std::net::Ipv4Addr::UNSPECIFIED.into()
     } else {
         std::net::Ipv6Addr::UNSPECIFIED.into()

@@ -4,12 +4,15 @@
 //! goes on where it was: `member` holds its keys, its agent and its part in membership, and as a
 //! manager its log, its port and the controllers.
 
+mod anew;
+mod doctor;
 mod face;
 mod logs;
 mod manager;
 mod member;
 mod place;
 mod roles;
+mod rotation;
 mod runtime;
 mod settings;
 mod swarm;
@@ -130,6 +133,7 @@ struct Base {
     engine: Option<PathBuf>,
     description: NodeDescription,
     stores: watch::Sender<Option<Store>>,
+    examiner: watch::Sender<Option<Arc<doctor::Examiner>>>,
 }
 
 /// Why a node does not run.
@@ -204,6 +208,19 @@ pub enum NodeError {
     /// A part of it panicked.
     #[error("a part of this node broke off: {0}")]
     Broken(String),
+    /// It is in one already.
+    #[error(
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one."
+    )]
+    InSwarm,
+    /// A backup.
+    #[error(transparent)]
+    Backup(#[from] cluster::backup::BackupError),
+    /// Only a manager has what this needs.
+    #[error(
+        "this node is not a swarm manager: a swarm is begun anew on one that was, with `docker swarm init --force-new-cluster`"
+    )]
+    NotManager,
     /// It is about to end.
     #[error("this node stops")]
     Stopping,
@@ -245,6 +262,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
         runtime,
         engine,
         stores: watch::Sender::new(None),
+        examiner: watch::Sender::new(None),
     });
     let (commands, mut commanded) = mpsc::channel(COMMANDS);
     let (local, standing) = watch::channel(Local::default());
@@ -296,12 +314,12 @@ impl Node {
         match Keeper::open(files, self.base.clocks.wall.clone())? {
             Opened::Nothing => {}
             Opened::Locked(locked) => self.state = State::Locked(Box::new(locked)),
-            Opened::Ready(keeper) => self.enter(keeper).await?,
+            Opened::Ready(keeper) => self.enter(Arc::new(keeper)).await?,
         }
         Ok(())
     }
 
-    async fn enter(&mut self, keeper: Keeper) -> Result<(), NodeError> {
+    async fn enter(&mut self, keeper: Arc<Keeper>) -> Result<(), NodeError> {
         let path = self.base.paths.settings();
         let settings = Settings::load(&path)?.ok_or(NodeError::NoSettings(path))?;
         let raft_id = settings.raft_id;
@@ -340,6 +358,8 @@ impl Node {
         };
         match command {
             Command::Init(init, to) => {
+                // Whoever holds it holds the log's file open, which may have to begin anew.
+                dispatchers.send_replace(None);
                 let done = self.init(*init).await;
                 tell(self);
                 answer(to, done);
@@ -351,6 +371,11 @@ impl Node {
             }
             Command::Leave(to) => {
                 let done = self.leave().await;
+                tell(self);
+                answer(to, done);
+            }
+            Command::Restore(restore, to) => {
+                let done = self.restore(*restore).await;
                 tell(self);
                 answer(to, done);
             }

@@ -1,6 +1,6 @@
 //! Where this node is: the addresses of its interfaces, and which of them others should use.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -97,12 +97,20 @@ pub(super) fn choose(given: &str, port: u16) -> Result<SocketAddr, PlaceError> {
     }
 }
 
-/// Where to listen: as given, or all addresses of the family.
-pub(super) fn listen(given: &str, port: u16) -> Result<SocketAddr, PlaceError> {
-    if given.is_empty() {
-        return Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
+/// Where to listen: as given, or all addresses. All of IPv4, which clients say where their user says nothing, are all
+/// of both families where others use IPv6.
+pub(super) fn listen(given: &str, advertise: SocketAddr) -> Result<SocketAddr, PlaceError> {
+    let all = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), advertise.port());
+    let chosen = if given.is_empty() { all } else { choose(given, advertise.port())? };
+    if chosen.ip() == Ipv4Addr::UNSPECIFIED && advertise.is_ipv6() {
+        return Ok(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), chosen.port()));
     }
-    choose(given, port)
+    Ok(chosen)
+}
+
+/// Where tunnels end: as given, or where others find this node.
+pub(super) fn data_path(given: &str, advertise: SocketAddr) -> Result<IpAddr, PlaceError> {
+    if given.is_empty() { Ok(advertise.ip()) } else { Ok(choose(given, 0)?.ip()) }
 }
 
 /// The interface that has this address.

@@ -42,8 +42,8 @@ pub(super) struct Settings {
     pub(super) advertise: SocketAddr,
     /// Where its tunnels end.
     pub(super) data_path: IpAddr,
-    /// The UDP port of tunnels.
-    pub(super) data_path_port: u16,
+    /// The UDP port of tunnels, once it is known: who joins is told it.
+    pub(super) data_path_port: Option<u16>,
     /// Its number among managers, if it is one.
     pub(super) raft_id: Option<u64>,
     /// Which life of the managers' log this node founded, if it did.

@@ -10,7 +10,7 @@ use super::{Node, NodeError, State, place};
 use crate::api::{Init, Join};
 use crate::cluster::ca::NodeFiles;
 use crate::cluster::trust::{self, Keeper, KeeperError};
-use crate::model::cluster::{Cluster, DATA_PATH_PORT};
+use crate::model::cluster::{Cluster, RootCa};
 use crate::model::id::{ClusterId, NetworkId, NodeId};
 use crate::model::meta::{Annotations, Labels};
 use crate::model::network::{Network, NetworkSpec};
@@ -28,17 +28,17 @@ const FIRST: u64 = 1;
 
 impl Node {
     pub(super) async fn init(&mut self, init: Init) -> Result<NodeId, NodeError> {
-        if init.force_new_cluster {
-            return self.begin_anew().await;
+        if init.force_new_cluster && !matches!(self.state, State::Outside) {
+            return self.begin_anew(&init.advertise_addr).await;
         }
         let base = std::sync::Arc::clone(&self.base);
         let port = base.ports.management;
         let advertise = place::choose(&init.advertise_addr, port)?;
         let settings = Settings {
-            listen: place::listen(&init.listen_addr, port)?,
+            listen: place::listen(&init.listen_addr, advertise)?,
             advertise,
-            data_path: data_path(&init.data_path_addr, advertise)?,
-            data_path_port: init.data_path_port,
+            data_path: place::data_path(&init.data_path_addr, advertise)?,
+            data_path_port: Some(init.data_path_port),
             raft_id: Some(FIRST),
             epoch: rand::random(),
             life: 0,
@@ -47,9 +47,10 @@ impl Node {
         let (cluster_id, node_id) = (ClusterId::random(&mut rand::rng()), NodeId::random(&mut rand::rng()));
         let life = init.spec.ca.node_cert_expiry;
         let (root_ca, joined) = trust::found(cluster_id, node_id, life, &base.clocks.wall)?;
+        let certificate = joined.to_record().unwrap_or_default();
         let keeper = Keeper::adopt(NodeFiles::new(base.paths.swarm()), joined, base.clocks.wall.clone())?;
         let mut cluster = Cluster::new(cluster_id);
-        cluster.root_ca = root_ca;
+        cluster.root_ca = RootCa { last_forced_rotation: init.spec.ca.force_rotate, ..root_ca };
         cluster.data_path_port = init.data_path_port;
         cluster.subnet_size = init.subnet_size;
         cluster.last_raft_id = FIRST;
@@ -59,6 +60,7 @@ impl Node {
         }
         cluster.spec = init.spec;
         let mut own = Object::new(node_id, Role::Manager);
+        own.certificate = certificate;
         own.spec.availability = init.availability;
         own.manager = Some(crate::model::node::ManagerStatus {
             raft_id: FIRST,
@@ -83,7 +85,8 @@ impl Node {
     ) -> Result<(), NodeError> {
         let (advertise, epoch) = (settings.advertise, settings.epoch);
         let node_id = own.id;
-        let mut member = Member::start(std::sync::Arc::clone(&self.base), keeper, settings).await?;
+        let mut member =
+            Member::start(std::sync::Arc::clone(&self.base), std::sync::Arc::new(keeper), settings).await?;
         let manager = member.manage(FIRST).await?;
         manager.found(node_id, advertise, epoch).await?;
         manager.store.update(|tx| begin(tx, &cluster, &own)).await?;
@@ -92,51 +95,6 @@ impl Node {
         });
         self.state = State::Member(Box::new(member));
         Ok(())
-    }
-
-    /// Goes on alone with what this manager has: the others are lost.
-    async fn begin_anew(&mut self) -> Result<NodeId, NodeError> {
-        let State::Member(member) = std::mem::replace(&mut self.state, State::Outside) else {
-            return Err(NodeError::Keeper(KeeperError::NotLocked));
-        };
-        let own = member.keeper.credentials().own().node;
-        let mut settings = member.book.settings();
-        member.stop().await;
-        settings.epoch = rand::random();
-        let raft_id = settings.raft_id.unwrap_or(FIRST);
-        settings.managers = vec![Known { node: Some(own), address: settings.advertise.to_string(), leader: true }];
-        settings.save(&self.base.paths.settings())?;
-        let (path, files, clock) =
-            (self.base.paths.log(), NodeFiles::new(self.base.paths.swarm()), self.base.clocks.wall.clone());
-        let (addr, epoch) = (settings.advertise, settings.epoch);
-        let revived = tokio::task::spawn_blocking(move || -> Result<(), NodeError> {
-            let trust::Opened::Ready(keeper) = Keeper::open(files, clock)? else { return Err(NodeError::Stopping) };
-            let disk = crate::cluster::raft::Disk::open(&path, keeper.cipher()?)?;
-            let member = crate::cluster::raft::Member { node_id: own, addr };
-            Ok(crate::cluster::raft::force_new_cluster(&disk, raft_id, member, epoch)?)
-        });
-        revived.await.map_err(|_| NodeError::Stopping)??;
-        self.resume().await?;
-        self.forget_other_managers(own).await?;
-        Ok(own)
-    }
-
-    /// The other managers are none any more: they would have to join again.
-    async fn forget_other_managers(&mut self, own: NodeId) -> Result<(), NodeError> {
-        let State::Member(member) = &self.state else { return Ok(()) };
-        let Some(manager) = &member.manager else { return Ok(()) };
-        let mut status = manager.raft.watch();
-        status.until(|status| status.leads().is_some()).await;
-        let done = manager.store.update(|tx| {
-            let others: Vec<_> =
-                tx.nodes().iter().filter(|node| node.id != own && node.manager.is_some()).map(|node| node.id).collect();
-            others.into_iter().try_for_each(|id| {
-                tx.modify::<Object>(id, |node| {
-                    (node.manager, node.spec.role, node.role) = (None, Role::Worker, Role::Worker);
-                })
-            })
-        });
-        Ok(done.await?)
     }
 
     pub(super) async fn join(&mut self, join: Join) -> Result<(), NodeError> {
@@ -153,10 +111,10 @@ impl Node {
         let managers: Vec<_> =
             remotes.into_iter().map(|address| Known { node: None, address, leader: false }).collect();
         let settings = Settings {
-            listen: place::listen(&join.listen_addr, port)?,
+            listen: place::listen(&join.listen_addr, advertise)?,
             advertise,
-            data_path: data_path(&join.data_path_addr, advertise)?,
-            data_path_port: DATA_PATH_PORT,
+            data_path: place::data_path(&join.data_path_addr, advertise)?,
+            data_path_port: None,
             raft_id: None,
             epoch: 0,
             life: 0,
@@ -165,7 +123,7 @@ impl Node {
         let keeper = Keeper::adopt(NodeFiles::new(base.paths.swarm()), joined, base.clocks.wall.clone())?;
         let role = keeper.credentials().own().role;
         let started = async {
-            let mut member = Member::start(std::sync::Arc::clone(&base), keeper, settings).await?;
+            let mut member = Member::start(std::sync::Arc::clone(&base), std::sync::Arc::new(keeper), settings).await?;
             let deadline = tokio::time::Instant::now() + BECOME;
             while role == Role::Manager && member.manager.is_none() {
                 let Ok(event) = tokio::time::timeout_at(deadline, member.next()).await else { break };
@@ -189,7 +147,7 @@ impl Node {
         let State::Locked(locked) = &self.state else { return Err(KeeperError::NotLocked.into()) };
         let key = key.parse().map_err(|error| NodeError::Keeper(KeeperError::Unlock(error)))?;
         let keeper = locked.unlock(&key)?;
-        self.enter(keeper).await
+        self.enter(std::sync::Arc::new(keeper)).await
     }
 
     /// Leaves: the node's tasks, its packet path and everything it kept of the swarm go.
@@ -201,7 +159,7 @@ impl Node {
         Ok(())
     }
 
-    async fn forget(&mut self) {
+    pub(super) async fn forget(&mut self) {
         let base = &self.base;
         if let State::Member(member) = std::mem::replace(&mut self.state, State::Outside) {
             member.stop().await;
@@ -235,10 +193,6 @@ impl Node {
             }
         }
     }
-}
-
-fn data_path(given: &str, advertise: std::net::SocketAddr) -> Result<std::net::IpAddr, NodeError> {
-    if given.is_empty() { Ok(advertise.ip()) } else { Ok(place::choose(given, 0)?.ip()) }
 }
 
 /// The first objects of a swarm.

@@ -13,7 +13,9 @@ use aya::programs::{Program, ProgramFd};
 use mesh_common::addr::Mac;
 use mesh_common::counter::Counter;
 use mesh_common::flow::FlowSet;
-use mesh_daemon::datapath::desired::{Endpoint, Member, Network, Port, Protocol, ReturnPath, Service, ThisNode};
+use mesh_daemon::datapath::desired::{
+    Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, ThisNode,
+};
 use mesh_daemon::datapath::facts::{Facts, Interface, Path};
 use mesh_daemon::datapath::maps::Maps;
 use mesh_daemon::datapath::tables::{Tables, plan};
@@ -156,9 +158,17 @@ fn desired(size: Size) -> Result<Desired> {
             vxlan_port: 4789,
             ingress_vni: Some(4096),
             addresses: vec![VTEP.parse()?, "2001:db8::1".parse()?],
+            masquerade_ports: PortRange::default(),
         },
         nodes,
-        networks: vec![Network { name: "net".to_owned(), vni: VNI, mtu: 1450, gateways: Vec::new() }],
+        networks: vec![Network {
+            name: "net".to_owned(),
+            vni: VNI,
+            mtu: 1450,
+            gateways: Vec::new(),
+            subnets: Vec::new(),
+            internal: false,
+        }],
         services,
         endpoints,
     })
@@ -186,6 +196,7 @@ fn local(task: &Task, link: &str, service: &str) -> Result<Endpoint> {
         service: Some(service.to_owned()),
         draining: false,
         drain_until: None,
+        ports: Vec::new(),
         weight: 1,
     })
 }
@@ -204,6 +215,7 @@ fn far(number: u32, service: String) -> Endpoint {
         service: Some(service),
         draining: false,
         drain_until: None,
+        ports: Vec::new(),
         weight: 1,
     }
 }

@@ -1,11 +1,17 @@
-//! The two beds: nodes with meshd, and nodes with what the kernel has, each with a backend on its
-//! second node and a client beside them.
+//! The beds: nodes with meshd, nodes with what the kernel has, each with a backend on its second
+//! node and clients beside them, and two bare hosts.
+//!
+//! A veth copies most frames for an XDP program, which network cards do not. So that all pay alike,
+//! nodes and wires of the kernel's bed have one that passes everything; the bare hosts have none.
+//!
+//! Rows that lead to one task have callers of their own: Linux would dial from the same ports by
+//! both ways, and the task's end remembers each for a minute after it was closed (TIME-WAIT).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Result;
 use harness::clients::{Ping, ping};
-use harness::meshd::{Cluster, State, TaskSpec};
+use harness::meshd::{Cluster, Ports, State, TaskSpec, attach, pass_all};
 use harness::process::Proc;
 use harness::servers::{self, Nginx};
 use harness::{Bed, Host, KernelVxlan, Netns, Plan, Task, TaskPlan};
@@ -55,11 +61,31 @@ impl Servers {
     }
 }
 
+const BARE: &str = "host to host, no XDP on the veth";
 const HOST: &str = "host to host, no overlay";
 const KERNEL: &str = "kernel's parts: port of the node without the task";
 const HAPROXY_NAME: &str = "HAProxy (TCP) on the node without the task";
 
-/// Three nodes with meshd; "caller" on the first, "backend" on the second.
+/// Two hosts with nothing but their wire.
+pub(super) struct Bare {
+    // Before the bed: servers are ended through their namespaces.
+    _servers: Servers,
+    bed: Bed,
+}
+
+impl Bare {
+    pub(super) fn start() -> Result<Self> {
+        let bed = Bed::new(&Plan { nodes: 1, clients: 1, gro: true, ..Plan::default() })?;
+        Ok(Self { _servers: Servers::start(&bed.nodes[0].ns)?, bed })
+    }
+
+    pub(super) fn candidate(&self) -> Candidate {
+        let from = self.bed.clients[0].ns.clone();
+        Candidate { name: BARE, from, to: self.bed.nodes[0].ip4.into(), shift: 0, beside: &[HOST] }
+    }
+}
+
+/// Three nodes with meshd; two callers on the first, "backend" on the second.
 pub(super) struct Mesh {
     // Before the cluster: servers are ended through their namespaces.
     _servers: Servers,
@@ -71,26 +97,36 @@ impl Mesh {
         let ports = PORTS.map(|port| format!("{{ published = {port}, target = {port} }}")).join(", ");
         let services =
             format!("[[services]]\nname = \"web\"\nnetwork = \"net\"\nvips = [\"{VIP}\"]\nports = [{ports}]\n");
-        let tasks = vec![TaskSpec::new("caller", 0, 2), TaskSpec::new("backend", 1, 3).of("web")];
-        let plan = Plan { nodes: 3, gro: true, ..Plan::default() };
+        let tasks = vec![
+            TaskSpec::new("caller", 0, 2),
+            TaskSpec::new("dialler", 0, 4),
+            TaskSpec::new("backend", 1, 3).of("web"),
+        ];
+        let plan = Plan { nodes: 3, clients: 2, gro: true, ..Plan::default() };
         let cluster = Cluster::start(&plan, State { services, tasks, ..State::default() }, &[])?;
         let servers = Servers::start(&cluster.task("backend")?.ns)?;
         Ok(Self { cluster, _servers: servers })
     }
 
     pub(super) fn candidates(&self) -> Result<Vec<Candidate>> {
-        let client = &self.cluster.bed.clients[0].ns;
+        let clients = &self.cluster.bed.clients;
         let caller = &self.cluster.task("caller")?.ns;
+        let dialler = &self.cluster.task("dialler")?.ns;
         let backend = TaskSpec::new("backend", 1, 3).addresses()[0];
         let nodes = &self.cluster.bed.nodes;
         let way = |name, from: &Netns, to: IpAddr, beside| Candidate { name, from: from.clone(), to, shift: 0, beside };
         Ok(vec![
             way("mesh: task to task on another node", caller, backend, &[HOST, "kernel's parts: task to task"]),
-            way("mesh: task to VIP", caller, VIP.into(), &[HOST, "kernel's parts: task to task"]),
-            way("mesh: published port, task on that node", client, nodes[1].ip4.into(), &[HOST, KERNEL, HAPROXY_NAME]),
+            way("mesh: task to VIP", dialler, VIP.into(), &[HOST, "kernel's parts: task to task"]),
+            way(
+                "mesh: published port, task on that node",
+                &clients[0].ns,
+                nodes[1].ip4.into(),
+                &[HOST, KERNEL, HAPROXY_NAME],
+            ),
             way(
                 "mesh: published port, task on another node",
-                client,
+                &clients[1].ns,
                 nodes[0].ip4.into(),
                 &[HOST, KERNEL, HAPROXY_NAME],
             ),
@@ -111,12 +147,19 @@ pub(super) struct Kernel {
     _haproxy: Proc,
     bed: Bed,
     tasks: Vec<Task>,
+    _ports: Ports,
+    _passes: aya::Ebpf,
     _files: TempDir,
 }
 
 impl Kernel {
     pub(super) fn start() -> Result<Self> {
-        let bed = Bed::new(&Plan { nodes: 2, gro: true, ..Plan::default() })?;
+        let bed = Bed::new(&Plan { nodes: 2, clients: 2, gro: true, ..Plan::default() })?;
+        let ports = Ports::open(&bed)?;
+        let mut passes = pass_all()?;
+        for node in &bed.nodes {
+            attach(&mut passes, &node.ns, node.uplink)?;
+        }
         let mut tasks = Vec::new();
         for (index, name) in ["caller", "backend"].into_iter().enumerate() {
             tasks.push(node(&bed.nodes[index], &bed.nodes[1 - index], index, name)?);
@@ -126,19 +169,19 @@ impl Kernel {
         let servers = vec![Servers::start(&tasks[1].ns)?, Servers::start(&bed.nodes[1].ns)?];
         let files = tempfile::tempdir()?;
         let haproxy = haproxy(&bed.nodes[0].ns, &files)?;
-        Ok(Self { bed, tasks, _servers: servers, _haproxy: haproxy, _files: files })
+        Ok(Self { bed, tasks, _servers: servers, _haproxy: haproxy, _ports: ports, _passes: passes, _files: files })
     }
 
     pub(super) fn candidates(&self) -> Result<Vec<Candidate>> {
-        let client = &self.bed.clients[0].ns;
+        let clients = &self.bed.clients;
         let nodes = &self.bed.nodes;
         let way =
             |name, from: &Netns, to: IpAddr, shift| Candidate { name, from: from.clone(), to, shift, beside: &[] };
         Ok(vec![
-            way(HOST, client, nodes[1].ip4.into(), 0),
+            way(HOST, &clients[0].ns, nodes[1].ip4.into(), 0),
             way("kernel's parts: task to task", &self.tasks[0].ns, backend(), 0),
-            way(KERNEL, client, nodes[0].ip4.into(), 0),
-            way(HAPROXY_NAME, client, nodes[0].ip4.into(), HAPROXY),
+            way(KERNEL, &clients[0].ns, nodes[0].ip4.into(), 0),
+            way(HAPROXY_NAME, &clients[1].ns, nodes[0].ip4.into(), HAPROXY),
         ])
     }
 }

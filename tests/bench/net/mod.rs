@@ -9,7 +9,7 @@ mod load;
 
 use anyhow::{Context as _, Result};
 
-use self::beds::{Candidate, Kernel, Mesh};
+use self::beds::{Bare, Candidate, Kernel, Mesh};
 use self::load::Figures;
 use crate::Effort;
 use crate::stats::{median, spread};
@@ -42,7 +42,8 @@ const COLUMNS: &[Column] = &[
 pub(crate) fn run(effort: Effort) -> Result<String> {
     let mesh = Mesh::start().context("the bed of mesh")?;
     let kernel = Kernel::start().context("the bed of the kernel's parts")?;
-    let candidates = mesh.candidates()?.into_iter().chain(kernel.candidates()?);
+    let bare = Bare::start().context("the bare hosts")?;
+    let candidates = mesh.candidates()?.into_iter().chain(kernel.candidates()?).chain([bare.candidate()]);
     let mut measured: Vec<_> = candidates.map(|candidate| Measured { candidate, rounds: Vec::new() }).collect();
     for _ in 0..effort.of(ROUNDS, 1) {
         for row in &mut measured {

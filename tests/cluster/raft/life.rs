@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_daemon::cluster::raft::{Disk, MemberError, Refusal, backup, force_new_cluster, restore};
+use mesh_daemon::cluster::raft::{Disk, MemberError, Refusal, Remains, backup};
 use mesh_daemon::store::{Error, ProposeError, Rejection};
 use tokio::time::{Instant, timeout};
 
@@ -201,7 +201,7 @@ fn raft_a_cluster_forced_anew_has_all_its_writes_and_the_others_cannot_disturb_i
         (1..=3).for_each(|id| world.crash(id));
         let handle = world.disks[&1].open();
         let disk = Disk::simulated(handle.clone(), &name(1), cipher(), Arc::new(handle)).unwrap();
-        force_new_cluster(&disk, 1, member(1), EPOCH + 1).unwrap();
+        Remains::of_log(&disk).unwrap().begin(&disk, 1, member(1), EPOCH + 1).unwrap();
         drop(disk);
         for id in 1..=3 {
             world.start(id).await;
@@ -235,7 +235,7 @@ fn raft_a_backup_becomes_a_cluster_elsewhere() {
         let platter = SimDisk::new(chance);
         let handle = platter.open();
         let disk = Disk::simulated(handle.clone(), Path::new("new"), cipher(), Arc::new(handle)).unwrap();
-        restore(&disk, 1, member(1), EPOCH + 5, &bytes[..]).unwrap();
+        Remains::of_backup(&bytes[..]).unwrap().begin(&disk, 1, member(1), EPOCH + 5).unwrap();
         drop(disk);
         elsewhere.disks.insert(1, platter);
         elsewhere.start(1).await;

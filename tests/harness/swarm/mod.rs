@@ -214,6 +214,10 @@ impl Cluster for FakeCluster {
         .boxed()
     }
 
+    fn restore(&self, _restore: api::Restore) -> Doing<'_, NodeId> {
+        async { Err(api::Error::internal("this swarm is only said to be")) }.boxed()
+    }
+
     fn unlock(&self, _key: String) -> Doing<'_, ()> {
         async move {
             self.stand(Standing::Worker);
@@ -261,6 +265,10 @@ impl Cluster for FakeCluster {
     }
 
     fn usage(&self) -> Doing<'_, Vec<wire::NodeUsage>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn doctor(&self) -> Doing<'_, Vec<mesh_daemon::doctor::Finding>> {
         async { Ok(Vec::new()) }.boxed()
     }
 

@@ -12,6 +12,7 @@ mod remove;
 mod restart;
 mod seeing;
 mod vip;
+mod way_out;
 
 use std::net::IpAddr;
 

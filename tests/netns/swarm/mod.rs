@@ -1,12 +1,17 @@
 //! The cluster as its user sees it: real nodes, the real docker CLI, real containers, a client outside.
 
+mod doctor;
 mod engine;
 mod failure;
 mod images;
 mod membership;
 mod meshctl;
+mod place;
+mod recovery;
 mod service;
+mod trust;
 mod update;
+mod way_out;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -104,6 +109,55 @@ fn assert_served_by(nodes: &Nodes, entry: IpAddr, port: u16, tasks: &BTreeSet<St
         }
     }
     panic!("{entry}:{port} is answered by {met:?}, not by {tasks:?}");
+}
+
+/// Requests from outside while something else happens, one after the other, at each of some nodes in turn.
+struct Traffic {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    asking: std::thread::JoinHandle<(usize, Vec<String>)>,
+}
+
+impl Traffic {
+    fn begin(nodes: &Nodes, entries: &[usize], port: u16) -> Self {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (client, stopped) = (nodes.bed.clients[0].ns.clone(), std::sync::Arc::clone(&stop));
+        let entries: Vec<_> = entries.iter().map(|entry| nodes.nodes[*entry].host.ip4).collect();
+        let asking = std::thread::spawn(move || {
+            let (mut asked, mut lost) = (0, Vec::new());
+            for entry in entries.iter().cycle() {
+                if stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                asked += 1;
+                if let Err(error) = ask(&client, Transport::Tcp, *entry, port) {
+                    lost.push(format!("request {asked} at {entry}: {error:#}"));
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            (asked, lost)
+        });
+        Self { stop, asking }
+    }
+
+    /// Ends it: all must have been answered.
+    #[track_caller]
+    fn assert_whole(self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (asked, lost) = self.asking.join().unwrap();
+        assert!(asked > 0 && lost.is_empty(), "of {asked} requests were lost: {lost:#?}");
+        println!("{asked} requests were answered meanwhile");
+    }
+}
+
+/// The identities of the tasks of a service that are wanted, and of all containers' processes.
+fn identities(nodes: &Nodes, at: usize, service: &str) -> (Vec<String>, Vec<i32>) {
+    let wanted = ["service", "ps", service, "-q", "--no-trunc", "--filter", "desired-state=running"];
+    let mut ids: Vec<_> = nodes.docker(at, &wanted).unwrap().lines().map(str::to_owned).collect();
+    ids.sort();
+    let spaces = nodes.nodes.iter().map(|node| node.spaces().unwrap());
+    let mut processes: Vec<_> = spaces.flat_map(|spaces| harness::nodes::inside(&spaces).unwrap()).collect();
+    processes.sort_unstable();
+    (ids, processes)
 }
 
 /// What [`names`] are made of: `docker service create` with this has the image name itself after its slot.

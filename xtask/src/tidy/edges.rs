@@ -26,8 +26,9 @@ const TABLE: &[Edges] = &[
     edges("bin/meshctl", &["cli"]),
     edges("node", &[ALL]),
     // meshctl asks the cluster by HTTP, and the kernel of its own node by the maps' one owner.
-    edges("cli", &["api::wire", "datapath", "mesh_common"]),
-    edges("api", &["cluster", "runtime", "store", "model"]),
+    edges("cli", &["api::wire", "doctor", "datapath", "mesh_common"]),
+    edges("api", &["doctor", "cluster", "runtime", "store", "model"]),
+    edges("doctor", &["datapath"]),
     edges("manager", &["cluster", "store", "model"]),
     edges("agent", &["cluster", "runtime", "dns", "datapath", "model"]),
     edges("cluster", &["store", "model"]),

@@ -6,7 +6,8 @@ use super::{duration, nanos, recall, remember, time, version};
 use crate::api::error::Error;
 use crate::api::wire;
 use crate::model::cluster::{
-    CaSpec, Cluster, ClusterSpec, DispatcherSpec, EncryptionSpec, ExternalCa, OrchestrationSpec, RaftSpec, TaskDefaults,
+    CaSpec, Cluster, ClusterSpec, DispatcherSpec, EncryptionSpec, ExternalCa, OrchestrationSpec, RaftSpec, RootCa,
+    TaskDefaults,
 };
 use crate::model::meta::Annotations;
 use crate::model::payload::Payload;
@@ -58,13 +59,14 @@ pub(in crate::api) fn cluster_spec(spec: &wire::SwarmSpec) -> Result<ClusterSpec
             log_driver: log_driver
                 .map(|driver| LogDriver { name: driver.name.clone(), options: driver.options.clone() }),
         },
-        docker: remember(&without_key(spec))?,
+        docker: remember(&without_root(spec))?,
     })
 }
 
-/// The signing key is the model's, which keeps it secret; it is not remembered as words.
-fn without_key(spec: &wire::SwarmSpec) -> wire::SwarmSpec {
+/// A given root is taken by the model, which keeps its key secret; it is not remembered as words.
+fn without_root(spec: &wire::SwarmSpec) -> wire::SwarmSpec {
     let mut spec = spec.clone();
+    spec.ca_config.signing_ca_cert.clear();
     spec.ca_config.signing_ca_key.clear();
     spec
 }
@@ -127,7 +129,8 @@ fn swarm_spec(spec: &ClusterSpec) -> wire::SwarmSpec {
         ca_config: wire::CaConfig {
             node_cert_expiry: nanos(spec.ca.node_cert_expiry),
             external_cas: sent.ca_config.external_cas,
-            signing_ca_cert: spec.ca.signing_ca_cert.clone(),
+            // Swarm's way too: who reads the settings and writes them back would ask for a root without its key.
+            signing_ca_cert: String::new(),
             signing_ca_key: String::new(),
             force_rotate: spec.ca.force_rotate,
             rest: sent.ca_config.rest,
@@ -151,7 +154,7 @@ pub(in crate::api) fn cluster(cluster: &Cluster, tokens: Tokens) -> wire::Swarm 
         created_at: time(cluster.meta.created_at),
         updated_at: time(cluster.meta.updated_at),
         spec: swarm_spec(&cluster.spec),
-        tls_info: tls_info(&root.certificate),
+        tls_info: tls_info(root),
         root_rotation_in_progress: root.rotation.is_some(),
         default_addr_pool: (pools != ["10.0.0.0/8"]).then_some(pools),
         subnet_size: cluster.subnet_size.into(),
@@ -175,10 +178,12 @@ pub(in crate::api) enum Tokens {
     Hidden,
 }
 
-/// What a root certificate says of itself; nothing if it cannot be read.
-fn tls_info(certificate: &str) -> wire::TlsInfo {
-    let mut info = wire::TlsInfo { trust_root: certificate.to_owned(), ..wire::TlsInfo::default() };
-    let Ok((_, pem)) = parse_x509_pem(certificate.as_bytes()) else { return info };
+/// The root in force, and who should have issued the nodes' certificates: while the root is rotated, the one that
+/// takes its place. The CLI's progress is told by these.
+fn tls_info(root: &RootCa) -> wire::TlsInfo {
+    let mut info = wire::TlsInfo { trust_root: root.certificate.clone(), ..wire::TlsInfo::default() };
+    let issuer = root.rotation.as_ref().map_or(&root.certificate, |rotation| &rotation.certificate);
+    let Ok((_, pem)) = parse_x509_pem(issuer.as_bytes()) else { return info };
     if let Ok(parsed) = pem.parse_x509() {
         info.cert_issuer_subject = wire::base64::encode(parsed.subject().as_raw());
         info.cert_issuer_public_key = wire::base64::encode(parsed.public_key().raw);

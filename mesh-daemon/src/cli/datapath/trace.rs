@@ -114,6 +114,9 @@ pub(super) fn program(number: u8) -> &'static str {
         hook::UNDERLAY => attach::UNDERLAY,
         hook::UNDERLAY_BULK => attach::UNDERLAY_BULK,
         hook::CONTAINER => attach::CONTAINER,
+        hook::OUTWARD => attach::OUTWARD,
+        hook::HOST_LEND => attach::HOST_LEND,
+        hook::HOST => attach::HOST,
         _ => "?",
     }
 }

@@ -13,6 +13,7 @@ mod root;
 mod token;
 mod trusted;
 mod unlock;
+mod wanted;
 
 pub use cipher::{Cipher, CipherError, DataKey, MAX_DATA_KEYS};
 pub use keep::{KeepError, Keys, LockedKeys, NodeFiles, Stored};
@@ -25,6 +26,7 @@ pub use trusted::{
     roots, rotate_token,
 };
 pub use unlock::{UnlockError, UnlockKey};
+pub use wanted::{Unwanted, follow};
 
 #[cfg(test)]
 mod tests;

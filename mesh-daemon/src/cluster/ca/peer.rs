@@ -105,7 +105,8 @@ fn authority(certificate: &X509Certificate<'_>) -> KeyId {
     KeyId(identifier.map(|identifier| identifier.0.to_vec()).unwrap_or_default())
 }
 
-fn time(seconds: i64) -> SystemTime {
+/// A time of a certificate: seconds since 1970.
+pub(super) fn time(seconds: i64) -> SystemTime {
     let since = std::time::Duration::from_secs(seconds.unsigned_abs());
     let time =
         if seconds < 0 { SystemTime::UNIX_EPOCH.checked_sub(since) } else { SystemTime::UNIX_EPOCH.checked_add(since) };

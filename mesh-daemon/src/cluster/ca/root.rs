@@ -6,14 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, SanType,
 };
 use thiserror::Error;
+use x509_parser::asn1_rs::Tag;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::peer::{KeyId, unit};
+use super::peer::{KeyId, time, unit};
 use super::token::RootDigest;
 use crate::model::id::{ClusterId, NodeId};
 use crate::model::node::Role;
@@ -71,6 +73,8 @@ pub struct Subject {
 pub struct Root {
     certificate: String,
     key_id: KeyId,
+    name: DistinguishedName,
+    not_after: SystemTime,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -91,8 +95,9 @@ impl Root {
     /// # Errors
     /// If one is not what it should be, or they do not belong together.
     pub fn load(certificate: &str, key: &str) -> Result<Self, RootError> {
-        let key = KeyPair::from_pkcs8_pem_and_sign_algo(key, &PKCS_ECDSA_P256_SHA256).map_err(|_| RootError::Key)?;
-        let block = pem::parse(certificate).map_err(|_| RootError::Certificate("not PEM"))?;
+        // PKCS #8, or as openssl's `ecparam -genkey` writes it.
+        let key = KeyPair::from_pem_and_sign_algo(key, &PKCS_ECDSA_P256_SHA256).map_err(|_| RootError::Key)?;
+        let block = single(certificate)?;
         let (_, parsed) = X509Certificate::from_der(block.contents())
             .map_err(|_| RootError::Certificate("not an X.509 certificate"))?;
         if !parsed.is_ca() {
@@ -102,9 +107,11 @@ impl Root {
             return Err(RootError::Pair);
         }
         let key_id = key_id(&parsed).ok_or(RootError::Certificate("has no key identifier"))?;
+        let name = name(&parsed).ok_or(RootError::Certificate("has a name that cannot be signed again"))?;
+        let not_after = time(parsed.validity().not_after.timestamp());
         let issuer = Issuer::from_ca_cert_der(&block.contents().into(), key)
             .map_err(|_| RootError::Certificate("not of an authority"))?;
-        Ok(Self { certificate: normal(&[block]), key_id, issuer })
+        Ok(Self { certificate: normal(&[block]), key_id, name, not_after, issuer })
     }
 
     /// The certificate, PEM.
@@ -122,6 +129,11 @@ impl Root {
         &self.key_id
     }
 
+    /// When it ends.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
     /// What join tokens name.
     pub fn digest(&self) -> RootDigest {
         root_digest(&self.certificate)
@@ -133,10 +145,17 @@ impl Root {
     /// # Errors
     /// If signing fails.
     pub fn cross_sign(&self, other: &Self, now: SystemTime) -> Result<String, RootError> {
-        authority(now)
+        // What the other signs names it so: by its own name, and its own identifier of its key.
+        let mut params = authority(now);
+        params.distinguished_name = other.name.clone();
+        params.key_identifier_method = KeyIdMethod::PreSpecified(other.key_id.0.clone());
+        let signed = params
             .signed_by(other.issuer.key(), &self.issuer)
-            .map(|certificate| certificate.pem())
-            .map_err(|source| RootError::Sign { what: "a cross-signed root", source })
+            .map_err(|source| RootError::Sign { what: "a cross-signed root", source })?;
+        if subject_of(signed.der()) != subject_of(single(&other.certificate)?.contents()) {
+            return Err(RootError::Certificate("has a name that cannot be signed again"));
+        }
+        Ok(signed.pem())
     }
 
     /// A node's certificate, PEM, for the key of a signing request.
@@ -186,6 +205,37 @@ pub(super) fn key_id(certificate: &X509Certificate<'_>) -> Option<KeyId> {
         ParsedExtension::SubjectKeyIdentifier(identifier) => Some(KeyId(identifier.0.to_vec())),
         _ => None,
     })
+}
+
+/// The one certificate of a PEM text.
+fn single(pem: &str) -> Result<pem::Pem, RootError> {
+    match <[pem::Pem; 1]>::try_from(pem::parse_many(pem).unwrap_or_default()) {
+        Ok([block]) => Ok(block),
+        Err(blocks) if blocks.is_empty() => Err(RootError::Certificate("not PEM")),
+        Err(_) => Err(RootError::Certificate("more than one: a root stands alone")),
+    }
+}
+
+fn subject_of(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(parsed.subject().as_raw().to_vec())
+}
+
+/// The subject of a certificate, so that it is written again byte for byte.
+fn name(certificate: &X509Certificate<'_>) -> Option<DistinguishedName> {
+    let mut name = DistinguishedName::new();
+    for part in certificate.subject().iter_attributes() {
+        let kind = DnType::CustomDnType(part.attr_type().iter()?.collect());
+        let text = part.as_str().ok()?;
+        let value = match part.attr_value().tag() {
+            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
+            Tag::PrintableString => DnValue::PrintableString(text.try_into().ok()?),
+            Tag::Ia5String => DnValue::Ia5String(text.try_into().ok()?),
+            _ => return None,
+        };
+        name.push(kind, value);
+    }
+    Some(name)
 }
 
 fn authority(now: SystemTime) -> CertificateParams {

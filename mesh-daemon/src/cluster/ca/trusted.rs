@@ -35,6 +35,9 @@ pub enum TrustError {
     /// The system has no randomness to give.
     #[error("make a join token")]
     Token(#[source] CipherError),
+    /// What a user wants of the root cannot be.
+    #[error(transparent)]
+    Wanted(#[from] super::wanted::Unwanted),
     /// Not without its key.
     #[error("the key of the cluster's root is not held by the cluster")]
     NoKey,
@@ -164,7 +167,7 @@ pub fn issuer_of(chain: &str, roots: &str) -> Option<TlsDescription> {
     let chain = certificates(chain)?;
     let own = Peer::from_certificate(chain.first()?.contents()).ok()?;
     let known = certificates(roots)?;
-    chain.iter().skip(1).chain(&known).find_map(|block| {
+    known.iter().chain(chain.iter().skip(1)).find_map(|block| {
         let (_, issuer) = X509Certificate::from_der(block.contents()).ok()?;
         (root::key_id(&issuer)? == own.issuer).then(|| TlsDescription {
             trust_root: roots.to_owned(),

@@ -13,6 +13,9 @@ const PREFIX: &str = "SWMKEY-1-";
 /// Sealed keys open as sealed keys only.
 const PLACE: &[u8] = b"keys of a locked manager";
 
+/// Backups open as backups only.
+const BACKUP: &[u8] = b"backup of a locked swarm";
+
 /// Why a swarm does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum UnlockError {
@@ -41,6 +44,23 @@ impl UnlockKey {
     /// If the system has no randomness to give.
     pub fn generate() -> Result<Self, CipherError> {
         DataKey::generate().map(Self)
+    }
+
+    /// Seals a backup of the swarm.
+    ///
+    /// # Errors
+    /// If it is longer than 64 GiB, or the system has no randomness to give.
+    pub fn seal_backup(&self, objects: &[u8]) -> Result<Vec<u8>, CipherError> {
+        Cipher::new(vec![self.0.clone()])?.seal(BACKUP, objects)
+    }
+
+    /// Opens what [`UnlockKey::seal_backup`] sealed.
+    ///
+    /// # Errors
+    /// If another key sealed it.
+    pub fn open_backup(&self, sealed: &[u8]) -> Result<Vec<u8>, UnlockError> {
+        let cipher = Cipher::new(vec![self.0.clone()]).map_err(|_| UnlockError::Key)?;
+        cipher.open(BACKUP, sealed).map_err(|_| UnlockError::Key)
     }
 
     pub(super) fn seal(&self, keys: &[u8]) -> Result<Vec<u8>, CipherError> {

@@ -143,6 +143,15 @@ impl Disk {
         Ok(Self { file: Arc::new(file), work })
     }
 
+    /// Seals everything that is in the file with the newest key. May block, and has whoever writes wait.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or written; then all is as it was.
+    pub fn seal_anew(&self) -> Result<(), DiskError> {
+        self.file.write(|pages| pages.seal_anew())
+    }
+
     /// Does something with the file where it may block.
     pub(super) async fn run<T: Send + 'static>(
         &self,
@@ -384,6 +393,43 @@ impl Pages<'_> {
         }
         self.put_fact("snapshot-bytes", &bytes.len())
     }
+
+    fn seal_anew(&mut self) -> Result<(), DiskError> {
+        let file = self.file;
+        let failed = |error: redb::StorageError| file.failed(error);
+        seal_table(file, "log", &mut self.log, |index| index.to_be_bytes().to_vec())?;
+        seal_table(file, "snapshot", &mut self.snapshot, |piece| piece.to_be_bytes().to_vec())?;
+        let names = self.facts.iter().map_err(failed)?.map(|record| Ok(record.map_err(failed)?.0.value().to_owned()));
+        for name in names.collect::<Result<Vec<String>, DiskError>>()? {
+            let place = place("facts", name.as_bytes());
+            let sealed = self.facts.get(name.as_str()).map_err(failed)?.map(|sealed| sealed.value().to_vec());
+            let sealed = again(file, &place, &sealed.unwrap_or_default())?;
+            self.facts.insert(name.as_str(), sealed.as_slice()).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Seals the records of a table anew, one after the other.
+fn seal_table(
+    file: &File,
+    name: &str,
+    table: &mut redb::Table<'_, u64, &'static [u8]>,
+    key: impl Fn(u64) -> Vec<u8>,
+) -> Result<(), DiskError> {
+    let failed = |error: redb::StorageError| file.failed(error);
+    let numbers = table.iter().map_err(failed)?.map(|record| Ok(record.map_err(failed)?.0.value()));
+    for number in numbers.collect::<Result<Vec<u64>, DiskError>>()? {
+        let sealed = table.get(number).map_err(failed)?.map(|sealed| sealed.value().to_vec());
+        let sealed = again(file, &place(name, &key(number)), &sealed.unwrap_or_default())?;
+        table.insert(number, sealed.as_slice()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn again(file: &File, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DiskError> {
+    let plain = file.open_record(place, sealed)?;
+    file.cipher.seal(place, &plain).map_err(|error| file.damaged(error.to_string()))
 }
 
 fn seal(file: &File, place: &[u8], value: &impl Serialize) -> Result<Vec<u8>, DiskError> {

@@ -23,7 +23,8 @@
 //! fail within 2 s, and the error names the managers that do not answer. Reads of the store never wait:
 //! they may be stale, [`crate::store::Store::fresh_view`] is not.
 //!
-//! [`backup`], [`restore`] and [`force_new_cluster`] work on what one manager has.
+//! [`backup`] writes what one manager has; [`Remains`] is what a cluster begins anew from: a backup, or a manager's
+//! own log after the others are lost.
 
 mod disk;
 mod epoch;
@@ -44,7 +45,7 @@ mod wire;
 pub use disk::{Disk, DiskError, Threads, Work};
 pub use members::MemberError;
 pub use peer::{Raft, StartError, Status, StatusWatch, Timing};
-pub use revive::{ReviveError, backup, force_new_cluster, restore};
+pub use revive::{Remains, ReviveError, backup};
 pub use runtime::seed_this_thread;
 pub use transport::{Transport, TransportError};
 pub use types::{Member, RaftId};

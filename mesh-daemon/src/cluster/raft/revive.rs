@@ -41,48 +41,70 @@ pub fn backup(view: &View, writer: impl Write) -> Result<(), ReviveError> {
     Ok(Replica::save(view, writer)?)
 }
 
-/// Puts what [`backup`] wrote into the file of a manager that is none yet: it will be alone. May block;
-/// nothing else uses the file.
-///
-/// # Errors
-///
-/// If the file holds something, or the backup is not whole.
-pub fn restore(disk: &Disk, id: RaftId, member: Member, epoch: u64, reader: impl BufRead) -> Result<(), ReviveError> {
-    let file = disk.file();
-    let has: (Option<Vote>, Option<SnapshotMeta>) = (file.fact(VOTE)?, file.fact(SNAPSHOT_META)?);
-    if has != (None, None) || file.bounds()?.is_some() {
-        return Err(ReviveError::NotEmpty);
-    }
-    let replica = Replica::default();
-    replica.restore(reader)?;
-    begin(disk, &replica, id, member, epoch, Past { term: 0, index: 0 })
+/// What is left of a cluster. Its objects may be changed before it begins anew: nobody agrees with anybody about
+/// them by then.
+pub struct Remains {
+    /// Its objects.
+    pub replica: Replica,
+    past: Option<Past>,
 }
 
-/// Begins the cluster anew from this manager alone, with everything that its log has, agreed on or not:
-/// what was acknowledged is among it, if this manager had it. The others are no managers any more, and
-/// cannot come back but by joining. May block; nothing else uses the file.
-///
-/// # Errors
-///
-/// If the file is damaged, or holds no cluster.
-pub fn force_new_cluster(disk: &Disk, id: RaftId, member: Member, epoch: u64) -> Result<(), ReviveError> {
-    let file = disk.file();
-    let vote: Option<Vote> = file.fact(VOTE)?;
-    let replica = Replica::default();
-    let mut machine = Machine::open(disk.clone(), replica.clone())?;
-    let meta: Option<SnapshotMeta> = file.fact(SNAPSHOT_META)?;
-    let mut last = meta.and_then(|meta| meta.last_log_id);
-    if vote.is_none() && last.is_none() && file.bounds()?.is_none() {
-        return Err(ReviveError::Empty);
+impl Remains {
+    /// Of what [`backup`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// If it is not whole.
+    pub fn of_backup(reader: impl BufRead) -> Result<Self, ReviveError> {
+        let replica = Replica::default();
+        replica.restore(reader)?;
+        Ok(Self { replica, past: None })
     }
-    let entries: Vec<Entry> = file.entries(last.next_index(), u64::MAX, usize::MAX)?;
-    for entry in entries {
-        last = Some(entry.log_id);
-        machine.carry_out(entry);
+
+    /// Of everything that the log of a manager has, agreed on or not: what was acknowledged is among it, if this
+    /// manager had it. May block; nothing else uses the file.
+    ///
+    /// # Errors
+    ///
+    /// If the file is damaged, or holds no cluster.
+    pub fn of_log(disk: &Disk) -> Result<Self, ReviveError> {
+        let file = disk.file();
+        let vote: Option<Vote> = file.fact(VOTE)?;
+        let replica = Replica::default();
+        let mut machine = Machine::open(disk.clone(), replica.clone())?;
+        let meta: Option<SnapshotMeta> = file.fact(SNAPSHOT_META)?;
+        let mut last = meta.and_then(|meta| meta.last_log_id);
+        if vote.is_none() && last.is_none() && file.bounds()?.is_none() {
+            return Err(ReviveError::Empty);
+        }
+        let entries: Vec<Entry> = file.entries(last.next_index(), u64::MAX, usize::MAX)?;
+        for entry in entries {
+            last = Some(entry.log_id);
+            machine.carry_out(entry);
+        }
+        let term = vote.map_or(0, |vote| vote.leader_id().term);
+        let index = last.map_or(0, |log_id: LogId| log_id.index);
+        Ok(Self { replica, past: Some(Past { term, index }) })
     }
-    let term = vote.map_or(0, |vote| vote.leader_id().term);
-    let index = last.map_or(0, |log_id: LogId| log_id.index);
-    begin(disk, &replica, id, member, epoch, Past { term, index })
+
+    /// Begins the cluster anew with these objects and this manager alone. The others are no managers any more, and
+    /// cannot come back but by joining. What comes of a backup is put into the file of a manager that is none yet.
+    /// May block; nothing else uses the file.
+    ///
+    /// # Errors
+    ///
+    /// If the file is damaged, or holds something although a backup is put into it.
+    pub fn begin(self, disk: &Disk, id: RaftId, member: Member, epoch: u64) -> Result<(), ReviveError> {
+        let file = disk.file();
+        let has: (Option<Vote>, Option<SnapshotMeta>) = (file.fact(VOTE)?, file.fact(SNAPSHOT_META)?);
+        let is_empty = has == (None, None) && file.bounds()?.is_none();
+        let past = match self.past {
+            None if !is_empty => return Err(ReviveError::NotEmpty),
+            None => Past { term: 0, index: 0 },
+            Some(past) => past,
+        };
+        begin(disk, &self.replica, id, member, epoch, past)
+    }
 }
 
 /// Where the log was.

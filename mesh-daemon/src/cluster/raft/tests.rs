@@ -196,7 +196,7 @@ async fn a_cluster_is_begun_anew_with_all_that_one_manager_had() {
     let path = dir.path().join("raft.redb");
     written(&path, 12).await;
     let disk = Disk::open(&path, cipher(1)).unwrap();
-    force_new_cluster(&disk, 5, Member::default(), 99).unwrap();
+    Remains::of_log(&disk).unwrap().begin(&disk, 5, Member::default(), 99).unwrap();
     let replica = Replica::default();
     let mut machine = Machine::open(disk.clone(), replica.clone()).unwrap();
     assert_eq!(replica.view().services().len(), 12);
@@ -214,9 +214,10 @@ async fn a_backup_is_put_into_an_empty_place_only() {
     let replica = Replica::default();
     backup(&replica.view(), &mut bytes).unwrap();
     let old = Disk::open(&place("old"), cipher(1)).unwrap();
-    assert!(matches!(restore(&old, 1, Member::default(), 7, &bytes[..]), Err(ReviveError::NotEmpty)));
+    let begin = |disk: &Disk| Remains::of_backup(&bytes[..]).unwrap().begin(disk, 1, Member::default(), 7);
+    assert!(matches!(begin(&old), Err(ReviveError::NotEmpty)));
     let new = Disk::open(&place("new"), cipher(2)).unwrap();
-    restore(&new, 1, Member::default(), 7, &bytes[..]).unwrap();
+    begin(&new).unwrap();
     let none = Disk::open(&place("none"), cipher(2)).unwrap();
-    assert!(matches!(force_new_cluster(&none, 1, Member::default(), 7), Err(ReviveError::Empty)));
+    assert!(matches!(Remains::of_log(&none), Err(ReviveError::Empty)));
 }

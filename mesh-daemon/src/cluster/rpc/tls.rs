@@ -11,6 +11,7 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::{
@@ -63,6 +64,7 @@ pub(super) struct Live {
     pub(super) server: Arc<ServerConfig>,
     pub(super) client: Arc<ClientConfig>,
     roots: String,
+    verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl Credentials {
@@ -100,6 +102,13 @@ impl Credentials {
         self.changed.subscribe()
     }
 
+    /// Whether a chain that was shown earlier would be believed now: roots change.
+    pub(super) fn believes(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((leaf, rest)) = chain.split_first() else { return false };
+        let since = self.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.live.load().verifier.verify_client_cert(leaf, rest, UnixTime::since_unix_epoch(since)).is_ok()
+    }
+
     pub(super) fn generation(&self) -> u64 {
         *self.changed.borrow()
     }
@@ -128,7 +137,7 @@ impl Live {
         let mut server = ServerConfig::builder_with_details(provider.clone(), Arc::new(Time(clock.clone())))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Tls)?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(verifier.clone())
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(TlsError::Tls)?;
         server.alpn_protocols = vec![PROTOCOL.to_vec()];
@@ -141,7 +150,7 @@ impl Live {
             .with_client_auth_cert(chain, key)
             .map_err(TlsError::Tls)?;
         let own = keys.own().map_err(TlsError::Own)?;
-        Ok(Self { own, server: Arc::new(server), client: Arc::new(finish(client)), roots: roots.to_owned() })
+        Ok(Self { own, server: Arc::new(server), client: Arc::new(finish(client)), roots: roots.to_owned(), verifier })
     }
 }
 

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::attempts::Attempts;
-use crate::cluster::ca::{self, JoinToken, Keys, Peer, RootDigest, RootError, Subject, TrustError, root_digest};
+use crate::cluster::ca::{
+    self, JoinToken, Keys, Peer, PeerError, RootDigest, RootError, Subject, TrustError, root_digest,
+};
 use crate::cluster::clock::Clock;
 use crate::cluster::rpc::{Asked, Code, Gate, Granted, Proof, Refusal, Standing, Trust, async_trait};
 use crate::model::cluster::RootCa;
@@ -146,17 +148,7 @@ impl Authority {
 
     fn sign(&self, trusted: &Trusted, csr: &str, to: &Subject) -> Result<(Granted, Certificate), Refusal> {
         let chain = ca::issue(&trusted.ca, csr, to, self.clock.now(), trusted.life).map_err(refuse)?;
-        let keys = Keys { chain: chain.clone(), key: String::new(), data_keys: Vec::new() };
-        let own = keys.own().map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-        let certificate = Certificate {
-            role: to.role,
-            csr: csr.to_owned(),
-            state: CertificateState::Issued,
-            err: String::new(),
-            certificate: chain.clone(),
-            serial: own.serial,
-            not_after: Timestamp::try_from(own.not_after).ok(),
-        };
+        let certificate = to_record(&chain, csr).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
         let roots = Bytes::from(ca::roots(&trusted.ca));
         Ok((Granted { node: to.node, chain: Bytes::from(chain), roots }, certificate))
     }
@@ -175,6 +167,21 @@ impl Authority {
             }
         }
     }
+}
+
+/// What is recorded of a certificate that was issued.
+pub(super) fn to_record(chain: &str, csr: &str) -> Result<Certificate, PeerError> {
+    let keys = Keys { chain: chain.to_owned(), key: String::new(), data_keys: Vec::new() };
+    let own = keys.own()?;
+    Ok(Certificate {
+        role: own.role,
+        csr: csr.to_owned(),
+        state: CertificateState::Issued,
+        err: String::new(),
+        certificate: keys.chain,
+        serial: own.serial,
+        not_after: Timestamp::try_from(own.not_after).ok(),
+    })
 }
 
 #[async_trait]
@@ -222,7 +229,7 @@ fn refuse(error: TrustError) -> Refusal {
         TrustError::Root(source) | TrustError::NewRoot(source) => {
             Refusal::new(Code::Internal, format!("the cluster's root: {source}"))
         }
-        TrustError::Token(_) | TrustError::NoRotation | TrustError::Time => {
+        TrustError::Token(_) | TrustError::NoRotation | TrustError::Time | TrustError::Wanted(_) => {
             Refusal::new(Code::Internal, error.to_string())
         }
     }

@@ -28,9 +28,23 @@ pub enum FoundError {
 /// If keys cannot be made.
 pub fn found(cluster: ClusterId, node: NodeId, life: Duration, clock: &Clock) -> Result<(RootCa, Joined), FoundError> {
     let trust = ca::found(clock.now())?;
+    let joined = found_again(&trust, cluster, node, life, clock)?;
+    Ok((trust, joined))
+}
+
+/// What the first manager gets of a cluster whose trust there is already: of a backup.
+///
+/// # Errors
+/// If keys cannot be made, or the root's key is not there.
+pub fn found_again(
+    trust: &RootCa,
+    cluster: ClusterId,
+    node: NodeId,
+    life: Duration,
+    clock: &Clock,
+) -> Result<Joined, FoundError> {
     let (key, csr) = Keys::request()?;
     let to = Subject { node, role: Role::Manager, cluster };
-    let chain = ca::issue(&trust, &csr, &to, clock.now(), life)?;
-    let roots = ca::roots(&trust);
-    Ok((trust, Joined { keys: Keys { chain, key, data_keys: Vec::new() }, roots }))
+    let chain = ca::issue(trust, &csr, &to, clock.now(), life)?;
+    Ok(Joined { keys: Keys { chain, key, data_keys: Vec::new() }, roots: ca::roots(trust) })
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::cluster::ca::{InvalidToken, JoinToken, KeepError, Keys, RootDigest, root_digest};
+use crate::cluster::ca::{InvalidToken, JoinToken, KeepError, Keys, PeerError, RootDigest, root_digest};
 use crate::cluster::clock::Clock;
 use crate::cluster::rpc::{Code, Link, Refusal};
+use crate::model::node::Certificate;
 
 /// Why a node did not join. The texts are Docker's.
 #[derive(Debug, Error)]
@@ -57,6 +58,16 @@ pub struct Joined {
     pub keys: Keys,
     /// What it trusts from now on, PEM.
     pub roots: String,
+}
+
+impl Joined {
+    /// What the cluster records of the certificate.
+    ///
+    /// # Errors
+    /// If it is not one of a node.
+    pub fn to_record(&self) -> Result<Certificate, PeerError> {
+        super::authority::to_record(&self.keys.chain, "")
+    }
 }
 
 /// Joins at the first of these addresses (`host:port`) that answers. Each is given `deadline` for each of two

@@ -222,6 +222,11 @@ impl Keeper {
         self.held().lock.is_some()
     }
 
+    /// Whether there are data keys beside the one that seals: something may still be sealed with them.
+    pub fn has_old_keys(&self) -> bool {
+        self.held().keys.data_keys.len() > 1
+    }
+
     /// Forgets all data keys but the newest: all data has been sealed anew.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ mod renew;
 mod tests;
 
 pub use authority::{Authority, Newcomer, Recorded, Registry, Trusted};
-pub use found::{FoundError, found};
+pub use found::{FoundError, found, found_again};
 pub use join::{JoinError, Joined, join};
 pub use keeper::{Keeper, KeeperError, LockedNode, Opened};
 pub use renew::{RenewError, Renewal};

@@ -106,14 +106,17 @@ impl Renewal {
         }
     }
 
-    /// Renews now, at the first manager that answers.
+    /// Renews now, at the first manager that answers. The leader is asked first: another may not know yet that the
+    /// root is being rotated.
     ///
     /// # Errors
     /// If none gives a certificate, or it cannot be taken into use; then the old one stays.
     pub async fn renew(&self) -> Result<(), RenewError> {
         let (key, csr) = Keys::request()?;
         let mut last = RenewError::NoManager;
-        for Reach { node, address, .. } in (self.managers)() {
+        let mut managers = (self.managers)();
+        managers.sort_by_key(|manager| !manager.leader);
+        for Reach { node, address, .. } in managers {
             let asked = async { self.peers.to(&address, Some(node))?.renew(&csr, CALL).await };
             match asked.await {
                 Ok(granted) => return self.take(key, granted, address).await,

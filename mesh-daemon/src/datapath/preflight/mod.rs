@@ -5,6 +5,13 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::desired::PortRange;
+
+mod ports;
+pub mod sockets;
+
+pub use ports::KernelPorts;
+
 /// Oldest kernel that every program loads on.
 pub const KERNEL_FLOOR: (u32, u32) = (5, 15);
 
@@ -41,6 +48,37 @@ pub enum Unfit {
         /// Where the pins should go.
         path: PathBuf,
     },
+    /// Ports given out twice.
+    #[error(
+        "ports {0}-{1} are for flows of tasks to the outside (node.masquerade_ports), but the kernel gives {2} to \
+         sockets (net.ipv4.ip_local_port_range is {3} {4}): keep them from it with \
+         `sysctl -w net.ipv4.ip_local_reserved_ports={0}-{1}` beside what is reserved already, or choose others",
+        wanted.first, wanted.last, port, local.first, local.last
+    )]
+    Ports {
+        /// What is to be lent.
+        wanted: PortRange,
+        /// What the kernel gives to sockets.
+        local: PortRange,
+        /// The first port that is in both.
+        port: u16,
+    },
+    /// Somebody has one of the ports.
+    #[error(
+        "{process} has port {port} ({table}), which is among those for flows of tasks to the outside \
+         (node.masquerade_ports, {}-{}): end it, or choose other ports",
+        wanted.first, wanted.last
+    )]
+    Socket {
+        /// What is to be lent.
+        wanted: PortRange,
+        /// The port.
+        port: u16,
+        /// Where the kernel lists the socket.
+        table: &'static str,
+        /// Who it is.
+        process: String,
+    },
 }
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -74,6 +112,12 @@ impl Host {
     /// # Errors
     /// The first thing that is missing.
     pub fn check(&self, pins: &Path) -> Result<(), Unfit> {
+        self.unfit(pins).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that is missing.
+    pub fn unfit(&self, pins: &Path) -> Vec<Unfit> {
+        let mut unfit = Vec::new();
         let has = |bit: u32| self.capabilities & (1 << bit) != 0;
         let missing: Vec<_> = CAPABILITIES
             .iter()
@@ -81,18 +125,18 @@ impl Host {
             .map(|(name, _)| *name)
             .collect();
         if !missing.is_empty() {
-            return Err(Unfit::Capabilities { missing: missing.join(", ") });
+            unfit.push(Unfit::Capabilities { missing: missing.join(", ") });
         }
         if version(&self.release) < Some(KERNEL_FLOOR) {
-            return Err(Unfit::Kernel { release: self.release.clone() });
+            unfit.push(Unfit::Kernel { release: self.release.clone() });
         }
         if !self.btf {
-            return Err(Unfit::Btf);
+            unfit.push(Unfit::Btf);
         }
         if !self.bpffs {
-            return Err(Unfit::Bpffs { path: pins.to_owned() });
+            unfit.push(Unfit::Bpffs { path: pins.to_owned() });
         }
-        Ok(())
+        unfit
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Host, Unfit};
+use super::{Host, KernelPorts, Unfit};
+use crate::datapath::desired::PortRange;
 
 fn fit() -> Host {
     Host { capabilities: u64::MAX, release: "6.1.0-13-amd64".to_owned(), btf: true, bpffs: true }
@@ -44,4 +45,27 @@ fn what_the_kernel_lacks_is_named_with_the_fix() {
     assert_eq!(check(&Host { btf: false, ..fit() }), Err(Unfit::Btf));
     let error = check(&Host { bpffs: false, ..fit() }).expect_err("no bpffs");
     assert!(error.to_string().contains("mount -t bpf"), "{error}");
+}
+
+#[test]
+fn ports_that_the_kernel_gives_to_sockets_are_not_lent() {
+    let wanted = PortRange { first: 61_000, last: 65_535 };
+    let check = |local: &str, reserved: &str| {
+        KernelPorts { local: local.to_owned(), reserved: reserved.to_owned() }.check(wanted)
+    };
+    let taken = |first, last, port| Err(Unfit::Ports { wanted, local: PortRange { first, last }, port });
+    let rows = [
+        ("32768\t60999\n", "\n", Ok(())),
+        ("", "", Ok(())),
+        ("1024\t65535\n", "61000-65535\n", Ok(())),
+        ("1024\t65535\n", "8080,61000-62000,62001-65535\n", Ok(())),
+        ("1024\t61000\n", "\n", taken(1024, 61_000, 61_000)),
+        ("1024\t65535\n", "61000-65534\n", taken(1024, 65_535, 65_535)),
+        ("1024\t65535\n", "8080\n", taken(1024, 65_535, 61_000)),
+    ];
+    for (local, reserved, expect) in rows {
+        assert_eq!(check(local, reserved), expect, "{local:?} {reserved:?}");
+    }
+    let message = check("1024\t65535\n", "").expect_err("taken").to_string();
+    assert!(message.contains("sysctl -w net.ipv4.ip_local_reserved_ports=61000-65535"), "{message}");
 }

@@ -7,12 +7,14 @@ use mesh_common::ABI_VERSION;
 use mesh_common::addr::{Addr, Mac};
 use mesh_common::endpoint::{Endpoint, EndpointKey, Link, Neighbour, NeighbourKey};
 use mesh_common::limits;
-use mesh_common::node::{Network, Node, NodeConfig, VtepKey, node_flag};
+use mesh_common::node::{Network, Node, NodeConfig, VtepKey, network_flag, node_flag};
 
 use super::desired::{self, Desired, addr};
 use super::facts::Facts;
 use super::tables::Tables;
 
+mod own_ports;
+mod routes;
 mod services;
 mod tallies;
 
@@ -32,6 +34,12 @@ pub enum Waiting {
     Slots {
         /// Its name.
         service: String,
+    },
+    /// The node has more routes than there is room for.
+    #[error("{left_out} routes of this node are beyond the {} that tasks can use", limits::ROUTES)]
+    Routes {
+        /// How many tasks cannot use.
+        left_out: usize,
     },
     /// The next hop to a node is not resolved.
     #[error("node {node} at {vtep} has no resolved next hop")]
@@ -54,6 +62,10 @@ pub fn render(desired: &Desired, facts: &Facts, flow_sets: u32, before: &Tables)
     render_nodes(desired, facts, &numbers, &mut tables, &mut waiting);
     render_endpoints(desired, facts, &numbers, before, &mut tables, &mut waiting);
     services::render(desired, before, &mut tables, &mut waiting);
+    routes::render(desired, facts, &mut tables, &mut waiting);
+    tables.locals = facts.addresses.iter().take(limits::LOCALS as usize).map(|ip| (addr(*ip), 0)).collect();
+    let own = |v4| desired.node.own_address(v4).map_or(Addr::ZERO, addr);
+    let ports = desired.node.masquerade_ports;
     tables.config.insert(
         0,
         NodeConfig {
@@ -65,6 +77,10 @@ pub fn render(desired: &Desired, facts: &Facts, flow_sets: u32, before: &Tables)
             flow_mask: flow_sets - 1,
             next_backend: services::next_backend(before, &tables),
             uplink: desired.node.uplinks.first().and_then(|name| facts.interfaces.get(name)).map_or(0, |i| i.ifindex),
+            own4: own(true),
+            own6: own(false),
+            ports_from: ports.first,
+            ports: ports.len(),
         },
     );
     (tables, waiting)
@@ -111,10 +127,11 @@ fn render_nodes(
         tables.nodes.insert(number, node);
     }
     if let Some(vni) = desired.node.ingress_vni {
-        tables.networks.insert(vni, Network { mtu: INGRESS_MTU });
+        tables.networks.insert(vni, Network { mtu: INGRESS_MTU, flags: network_flag::INTERNAL });
     }
     for network in &desired.networks {
-        tables.networks.insert(network.vni, Network { mtu: network.mtu });
+        let flags = if network.internal { network_flag::INTERNAL } else { 0 };
+        tables.networks.insert(network.vni, Network { mtu: network.mtu, flags });
         for gateway in &network.gateways {
             let key = NeighbourKey { addr: addr(*gateway), vni: network.vni };
             tables.neighbours.insert(key, Neighbour { mac: Mac::ROUTER, pad: [0; 2] });

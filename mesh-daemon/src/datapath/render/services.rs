@@ -15,6 +15,7 @@ use super::super::desired::{self, Desired, ReturnPath, addr};
 use super::super::maglev;
 use super::super::tables::Tables;
 use super::Waiting;
+use super::own_ports::OwnPorts;
 use super::tallies::Tallies;
 
 /// A number for each endpoint that is a task of a service: the one it has, or one that none has.
@@ -26,7 +27,8 @@ pub(super) fn number_backends(desired: &Desired, before: &Tables) -> BTreeMap<En
     let from = first_candidate(before);
     let mut free = (from..limits::BACKENDS).chain(1..from).filter(|number| !taken.contains(number));
     let mut numbers = BTreeMap::new();
-    for endpoint in desired.endpoints.iter().filter(|endpoint| endpoint.service.is_some()) {
+    let is_dialled = |endpoint: &&desired::Endpoint| endpoint.service.is_some() || !endpoint.ports.is_empty();
+    for endpoint in desired.endpoints.iter().filter(is_dialled) {
         let key = EndpointKey::new(vnis[endpoint.network.as_str()], endpoint.mac);
         let known = before.endpoints.get(&key).map(|value| value.backend).filter(|number| *number != 0);
         if let Some(number) = known.or_else(|| free.next()) {
@@ -55,6 +57,7 @@ pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables, wa
     let vnis: BTreeMap<_, _> = desired.networks.iter().map(|network| (network.name.as_str(), network.vni)).collect();
     let mut places = Places::of(before);
     let mut tallies = Tallies::of(before);
+    let mut counted = BTreeMap::new();
     let mut tasks: BTreeMap<&str, Vec<&desired::Endpoint>> = BTreeMap::new();
     for endpoint in &desired.endpoints {
         if let Some(service) = &endpoint.service {
@@ -65,6 +68,7 @@ pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables, wa
         let vni = vnis[service.network.as_str()];
         let mut members = members(tasks.get(service.name.as_str()).map_or(&[], Vec::as_slice), vni, tables);
         let tally = tallies.number(&service.name, vni, Mac::ZERO, tables);
+        counted.insert(service.name.as_str(), tally);
         for member in members.iter_mut().filter(|member| member.backend.ifindex != 0) {
             member.backend.tally = tallies.number(&service.name, vni, member.backend.mac, tables);
             if let Some(link) = tables.links.get_mut(&member.backend.ifindex) {
@@ -106,6 +110,14 @@ pub(super) fn render(desired: &Desired, before: &Tables, tables: &mut Tables, wa
             tables.neighbours.insert(key, Neighbour { mac: Mac::ROUTER, pad: [0; 2] });
         }
     }
+    // Behind the services: runs that those keep are theirs.
+    for endpoint in desired.endpoints.iter().filter(|endpoint| !endpoint.ports.is_empty()) {
+        let key = EndpointKey::new(vnis[endpoint.network.as_str()], endpoint.mac);
+        let tally = endpoint.service.as_deref().and_then(|service| counted.get(service)).copied().unwrap_or(0);
+        if (OwnPorts { desired, endpoint, key, tally }).render(before, &mut places, tables).is_none() {
+            waiting.push(Waiting::Slots { service: format!("of the task at {}", desired::mac::format(endpoint.mac)) });
+        }
+    }
 }
 
 fn flags(service: &desired::Service) -> u16 {
@@ -116,7 +128,7 @@ fn flags(service: &desired::Service) -> u16 {
     direct | service.balancing.flags()
 }
 
-fn has_family(task: &desired::Endpoint, v4: bool) -> bool {
+pub(super) fn has_family(task: &desired::Endpoint, v4: bool) -> bool {
     task.addresses.iter().any(|ip| ip.is_ipv4() == v4)
 }
 
@@ -132,19 +144,23 @@ fn members(tasks: &[&desired::Endpoint], vni: u32, tables: &Tables) -> Vec<Membe
     let member = |endpoint: &&desired::Endpoint| {
         // A local task whose interface is not there yet is no endpoint, and so no backend.
         let value = tables.endpoints.get(&EndpointKey::new(vni, endpoint.mac))?;
-        let backend = Backend {
-            addr6: value.addr6,
-            addr4: value.addr4,
-            node: value.node,
-            ifindex: value.ifindex,
-            mac: endpoint.mac,
-            flags: if endpoint.draining { backend_flag::DRAINING } else { 0 },
-            tally: 0,
-            pad: [0; 2],
-        };
+        let backend = backend(value, endpoint);
         Some(Member { number: value.backend, backend, draining: endpoint.draining, weight: endpoint.weight })
     };
     tasks.iter().filter_map(member).collect()
+}
+
+pub(super) fn backend(value: &Endpoint, endpoint: &desired::Endpoint) -> Backend {
+    Backend {
+        addr6: value.addr6,
+        addr4: value.addr4,
+        node: value.node,
+        ifindex: value.ifindex,
+        mac: endpoint.mac,
+        flags: if endpoint.draining { backend_flag::DRAINING } else { 0 },
+        tally: 0,
+        pad: [0; 2],
+    }
 }
 
 /// What is dialled to reach the service in one family, with the target port of each.
@@ -266,7 +282,7 @@ fn next_slot(old: &[Slot], current: u32, alive: &BTreeSet<u32>) -> Slot {
 }
 
 /// Free runs of slots.
-struct Places {
+pub(super) struct Places {
     /// Taken runs: first element, and the one behind the last.
     taken: BTreeMap<u32, u32>,
 }
@@ -279,7 +295,7 @@ impl Places {
     }
 
     /// The first gap of this length.
-    fn take(&mut self, len: u32) -> Option<u32> {
+    pub(super) fn take(&mut self, len: u32) -> Option<u32> {
         let mut at = 0;
         for (first, end) in &self.taken {
             if first.saturating_sub(at) >= len {

@@ -10,12 +10,18 @@ use aya::maps::MapData;
 use aya::maps::perf::{PerfBufferError, PerfEvent, PerfEventArrayBuffer};
 use mesh_common::addr::Addr;
 use mesh_common::drop::DropReason;
-use mesh_common::watch::{Event, Watch, verdict, watcher};
+use mesh_common::watch::{Event, Watch, verdict, wants, watcher};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::super::Pins;
 use super::super::maps::{MapsError, WatchMaps};
 use super::frame::{self, Frame, Packet};
+
+/// Of drops alone: events of a CPU in a window, bytes of each frame (a tunnel over IPv6 and the inner headers),
+/// pages of each CPU's buffer.
+const DROPS_LIMIT: u32 = 1000;
+const DROPS_BYTES: u32 = 192;
+const DROPS_PAGES: usize = 64;
 
 /// Watching failed.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +165,15 @@ impl Listener {
         Self::on(maps, number, wish, pages, Some(lock))
     }
 
+    /// Turns a watch of what is dropped on, with the headers of each frame.
+    ///
+    /// # Errors
+    /// There is no packet path, or somebody else watches.
+    pub fn drops(pins: &Pins) -> Result<Self, WatchError> {
+        let wish = Watch { on: wants::DROPS, every: 1, limit: DROPS_LIMIT, bytes: DROPS_BYTES };
+        Self::start(pins, watcher::TRACE, wish, DROPS_PAGES)
+    }
+
     /// The same for programs that nobody else knows.
     ///
     /// # Errors
@@ -230,6 +245,7 @@ pub fn verdict_name(number: u8) -> &'static str {
         verdict::ROUTED => "routed",
         verdict::DROPPED => "dropped",
         verdict::REFUSED => "refused",
+        verdict::TAKEN_HOME => "taken home",
         _ => "?",
     }
 }

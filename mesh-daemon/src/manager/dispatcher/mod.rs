@@ -64,6 +64,8 @@ struct Inner {
     /// Who leads, for those who come to the wrong manager.
     leader: Box<dyn Fn() -> Option<String> + Send + Sync>,
     clock: Clock,
+    /// Tells this run of the manager from all others.
+    run: u64,
     board: Mutex<Board>,
     changed: watch::Sender<u64>,
     sessions: Mutex<Sessions>,
@@ -84,7 +86,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher of this store. Its [`Dispatcher::run`] must run for it to know anything.
+    /// A dispatcher of this store; `run` is a number that no other run of a manager has. Its [`Dispatcher::run`] must run for it to know anything.
     #[must_use]
     pub fn new(
         store: Store,
@@ -92,12 +94,14 @@ impl Dispatcher {
         leader: impl Fn() -> Option<String> + Send + Sync + 'static,
         clock: Clock,
         relays: Relays,
+        run: u64,
     ) -> Self {
         let inner = Inner {
             store,
             leading,
             leader: Box::new(leader),
             clock,
+            run,
             board: Mutex::default(),
             changed: watch::Sender::new(0),
             sessions: Mutex::default(),
@@ -238,9 +242,10 @@ impl Inner {
         self.board().news(node, since)
     }
 
-    /// What a session goes on in: the same leader's same term.
+    /// What a session goes on in: the same leader's same term. Terms are counted anew where a cluster is begun again
+    /// from a backup, so the run is named too.
     fn name(&self) -> String {
-        self.leading.borrow().map_or_else(String::new, |term| format!("{term}"))
+        self.leading.borrow().map_or_else(String::new, |term| format!("{term}-{:016x}", self.run))
     }
 
     fn heartbeat_ms(&self) -> u32 {

@@ -8,12 +8,24 @@ use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 
 use super::{Inner, MAX_PIECE_ITEMS};
+use crate::cluster::ca;
 use crate::cluster::rpc::{Code, Downward, Reach, Refusal, Stream, Upward};
 use crate::model::assignment::{Batch, OwnNode, Report};
+use crate::model::cluster::Cluster;
 use crate::model::id::NodeId;
+use crate::model::node::TlsDescription;
+use crate::store::Tables;
 
 /// Pieces of assignments aim at so many bytes.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// What a node was told of its trust, and what it had announced by then: certificates are looked into only when one
+/// of them changes.
+struct Trust {
+    roots: Bytes,
+    tls: TlsDescription,
+    renew: bool,
+}
 
 /// A session, as its own stream of what goes down.
 pub(super) struct Session {
@@ -29,6 +41,7 @@ pub(super) struct Session {
     managers: Vec<Reach>,
     own: Option<Bytes>,
     keys: Option<Bytes>,
+    trust: Option<Trust>,
 }
 
 impl Session {
@@ -55,6 +68,7 @@ impl Session {
             managers: Vec::new(),
             own: None,
             keys: None,
+            trust: None,
         };
         session.tell();
         session
@@ -141,11 +155,28 @@ impl Session {
                 self.outbox.push_back(Downward::Node(own));
             }
         }
+        self.tell_trust(&view, cluster);
         let keys = write(&cluster.shared_keys);
         if self.keys.as_ref() != Some(&keys) {
             self.keys = Some(keys.clone());
             self.outbox.push_back(Downward::NetworkKeys(keys));
         }
+    }
+
+    /// The roots to trust, and whether the node's certificate, as it was announced, is of one that goes.
+    fn tell_trust(&mut self, view: &Tables, cluster: &Cluster) {
+        let node = view.nodes().get(self.node);
+        let Some(description) = node.and_then(|node| node.description.as_ref()) else { return };
+        let roots = Bytes::from(ca::roots(&cluster.root_ca));
+        if self.trust.as_ref().is_some_and(|told| told.roots == roots && told.tls == description.tls) {
+            return;
+        }
+        let told = self.trust.take().map(|told| (told.roots, told.renew));
+        let renew = !ca::has_renewed(&cluster.root_ca, &description.tls);
+        if told.as_ref() != Some(&(roots.clone(), renew)) {
+            self.outbox.push_back(Downward::Renew { roots: roots.clone(), now: renew });
+        }
+        self.trust = Some(Trust { roots, tls: description.tls.clone(), renew });
     }
 
     fn tell_assignments(&mut self) {

@@ -5,6 +5,7 @@ mod keep;
 mod root;
 mod token;
 mod trusted;
+mod wanted;
 
 use std::time::{Duration, SystemTime};
 

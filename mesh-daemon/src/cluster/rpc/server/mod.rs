@@ -14,6 +14,7 @@ use std::sync::Arc;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
@@ -110,6 +111,7 @@ impl Server {
     }
 
     async fn connection(self: Arc<Self>, tcp: TcpStream, from: SocketAddr, place: Place) {
+        let generation = self.credentials.generation();
         let acceptor = TlsAcceptor::from(self.credentials.live().server.clone());
         // Small messages wait for nothing; a socket that cannot be told so works all the same.
         let _ = tcp.set_nodelay(true);
@@ -121,6 +123,7 @@ impl Server {
         let Ok(peer) = self.identify(&tls) else {
             return tracing::warn!(%from, "certificate of this cluster's root does not name a node of it");
         };
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
         let admitted = peer.clone().and_then(|peer| Some((self.gate.admits(&peer).ok()?, peer)));
         let caller = Caller { peer, from, gate: self.gate.clone() };
         match admitted {
@@ -129,7 +132,7 @@ impl Server {
                 tokio::select! {
                     () = self.speak(tls, caller, MAX_STREAMS) => {}
                     () = sleep_until(self.lasts(&peer)) => {}
-                    () = self.changes(&peer, role) => {}
+                    () = self.changes(&peer, role, &chain, generation) => {}
                 }
             }
             // It is still told why, call by call, but not for long.
@@ -174,12 +177,18 @@ impl Server {
         }
     }
 
-    /// Waits until a peer may not act as it could when it came.
-    async fn changes(&self, peer: &Peer, role: Role) {
+    /// Waits until a peer may not act as it could when it came, or would not be believed any more: a root that was
+    /// rotated away is trusted in no connection, not in an old one either.
+    async fn changes(&self, peer: &Peer, role: Role, chain: &[CertificateDer<'static>], mut believed_in: u64) {
         let mut ticks = interval(RECHECK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let generation = self.credentials.generation();
+            if generation != believed_in && !self.credentials.believes(chain) {
+                return tracing::info!(node = %peer.node, "management connection closed: its root is trusted no more");
+            }
+            believed_in = generation;
             match self.gate.admits(peer) {
                 Ok(now) if now == role => {}
                 Ok(_) => return tracing::info!(node = %peer.node, "management connection closed: another role"),
