@@ -51,32 +51,34 @@ pub struct Node {
     process: Option<Proc>,
     /// What the daemons before this one said.
     past: String,
+    runs: Runs,
+}
+
+/// What is special about a node.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    /// The Docker Engine that runs its containers, by its socket; it has the image already.
+    pub engine: Option<PathBuf>,
+    /// Further arguments of its daemon.
+    pub arguments: Vec<String>,
+    /// MiB of the disk that what it keeps of a swarm lies on, if that is a disk of its own.
+    pub disk: Option<u32>,
 }
 
 impl Nodes {
     /// Makes the machines, puts an image in each store, and starts the daemons. They are in no swarm.
     pub fn start(plan: &Plan, image: &Image) -> Result<Self> {
-        Self::start_each(plan, image, |_| Ok(()))
+        Self::start_on(Bed::new(plan)?, image, |_| Runs::default())
     }
 
-    /// As [`Nodes::start`]; what each node keeps of a swarm lies on a disk of so many MiB.
-    pub fn start_on_small_disks(plan: &Plan, image: &Image, mib: u32) -> Result<Self> {
-        Self::start_each(plan, image, |node| {
-            let dir = node.state_dir();
-            std::fs::create_dir_all(&dir)?;
-            let size = format!("size={mib}m");
-            mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some(size.as_str())).context("a small disk")
-        })
-    }
-
-    fn start_each(plan: &Plan, image: &Image, prepare: impl Fn(&Node) -> Result<()>) -> Result<Self> {
-        let bed = Bed::new(plan)?;
+    /// The same on machines that are there; `runs` says what is special about each node, by its number.
+    pub fn start_on(bed: Bed, image: &Image, runs: impl Fn(usize) -> Runs) -> Result<Self> {
         let ports = Ports::open(&bed)?;
         let (pins, folder) = (bed.pin_dir("nodes")?, bed.folder("nodes")?);
         let archive = folder.join("image.tar");
         image.write_tar(std::fs::File::create(&archive)?)?;
         let mut nodes = Vec::new();
-        for host in &bed.nodes {
+        for (number, host) in bed.nodes.iter().enumerate() {
             let mut node = Node {
                 host: host.clone(),
                 pins: pins.join(&host.name),
@@ -84,9 +86,12 @@ impl Nodes {
                 folder: folder.join(&host.name),
                 process: None,
                 past: String::new(),
+                runs: runs(number),
             };
-            node.load(&archive)?;
-            prepare(&node)?;
+            if node.runs.engine.is_none() {
+                node.load(&archive)?;
+            }
+            node.put_on_disk()?;
             node.start()?;
             nodes.push(node);
         }
@@ -171,6 +176,14 @@ impl Node {
         self.root().join("swarm")
     }
 
+    fn put_on_disk(&self) -> Result<()> {
+        let Some(mib) = self.runs.disk else { return Ok(()) };
+        let dir = self.state_dir();
+        std::fs::create_dir_all(&dir)?;
+        let size = format!("size={mib}m");
+        mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some(size.as_str())).context("a disk of its own")
+    }
+
     fn root(&self) -> PathBuf {
         self.folder.join("lib")
     }
@@ -210,6 +223,11 @@ impl Node {
         argv.push(program("meshd")?.into());
         argv.extend(["--pin-dir".into(), self.pins.clone().into(), "node".into()]);
         argv.extend(["--root".into(), self.root().into(), "--run".into(), self.run_dir().into()]);
+        argv.extend(self.runs.arguments.iter().map(Into::into));
+        if let Some(socket) = &self.runs.engine {
+            let host = format!("unix://{}", socket.display());
+            argv.extend(["--runtime".into(), "docker".into(), "--docker-host".into(), host.into()]);
+        }
         // The log's library tells each heartbeat that finds nobody.
         let mut command = self.host.ns.command(argv).env("RUST_LOG", "info,openraft=error");
         if let Some(absence) = self.absence {
@@ -342,18 +360,25 @@ impl Node {
         Ok(output.stdout.trim_end().to_owned())
     }
 
-    /// meshctl at this node; what it printed.
-    pub fn meshctl(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.meshctl_command(arguments)?.run().with_context(|| format!("at {}", self.host.name))?;
-        Ok(output.stdout.trim_end().to_owned())
+    /// Keeps a login for the docker CLI of this node, as the CLI does; `auth` is `user:password` in base64.
+    pub fn keep_login(&self, registry: &str, auth: &str) -> Result<()> {
+        let folder = self.folder.join("docker");
+        std::fs::create_dir_all(&folder)?;
+        let settings = serde_json::json!({ "auths": { registry: { "auth": auth } } });
+        Ok(std::fs::write(folder.join("config.json"), settings.to_string())?)
     }
 
     /// meshctl at this node, to be run.
     pub fn meshctl_command(&self, arguments: &[&str]) -> Result<Cmd> {
-        let program = program("meshctl")?;
-        let argv = std::iter::once(program.as_os_str()).chain(arguments.iter().map(std::ffi::OsStr::new));
-        let socket = format!("unix://{}", self.socket().display());
-        Ok(self.host.ns.command(argv).env("DOCKER_HOST", socket).env("MESH_PIN_DIR", &self.pins))
+        let argv = std::iter::once(program("meshctl")?.into_os_string()).chain(arguments.iter().map(Into::into));
+        let command = self.host.ns.command(argv).env("DOCKER_HOST", format!("unix://{}", self.socket().display()));
+        Ok(command.env("MESH_PIN_DIR", &self.pins).env("DOCKER_CONFIG", self.folder.join("docker")))
+    }
+
+    /// meshctl at this node; what it printed.
+    pub fn meshctl(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.meshctl_command(arguments)?.run().with_context(|| format!("at {}", self.host.name))?;
+        Ok(output.stdout.trim_end().to_owned())
     }
 
     /// A docker command that must be refused; what it said.

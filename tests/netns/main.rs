@@ -4,6 +4,7 @@
 mod bed;
 mod names;
 mod path;
+mod registry;
 mod runtime;
 #[cfg(test)]
 mod swarm;

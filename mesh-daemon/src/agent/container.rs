@@ -1,13 +1,17 @@
 //! The container that a task is: everything filled in.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::template::{Facts, fill};
 use crate::model::assignment::Assigned;
 use crate::model::cidr::Cidr;
+use crate::model::container::ContainerSpec;
 use crate::model::meta::Labels;
 use crate::model::payload::Payload;
+use crate::model::resources::GenericResource;
+use crate::runtime::images::Credentials;
 use crate::runtime::{Container, FileContent};
 
 /// Where a task asks for names, in its own namespace. Docker's address.
@@ -38,6 +42,7 @@ pub(super) fn container(
     for env in &mut spec.env {
         *env = filled(env)?;
     }
+    spec.env.extend(given(&task.generic_resources));
     for mount in &mut spec.mounts {
         mount.source = filled(&mount.source)?;
     }
@@ -64,7 +69,8 @@ pub(super) fn container(
         .collect::<Result<_, _>>()?;
     let addresses: Vec<IpAddr> =
         task.networks.iter().flat_map(|network| &network.addresses).chain(own).map(|cidr| cidr.address).collect();
-    let nameservers = if addresses.is_empty() { Vec::new() } else { vec![RESOLVER.into()] };
+    // In a network our resolver is asked, which asks those of the spec in turn.
+    let nameservers = if addresses.is_empty() { own_nameservers(&spec) } else { vec![RESOLVER.into()] };
     Ok(Container {
         task: task.id,
         name: task.name(),
@@ -77,7 +83,7 @@ pub(super) fn container(
         netns,
         addresses,
         nameservers,
-        credentials: Default::default(),
+        credentials: credentials(assigned),
     })
 }
 
@@ -87,6 +93,32 @@ fn payload(data: &Payload, is_template: bool, facts: &Facts) -> Result<Payload, 
     }
     let text = std::str::from_utf8(&data.0).map_err(|error| Unfit::Template(error.to_string()))?;
     Ok(Payload(fill(text, facts).map_err(Unfit::Template)?.into_bytes()))
+}
+
+/// The generic resources that a task got, as Docker tells it: of each kind the number or the names.
+fn given(resources: &[GenericResource]) -> Vec<String> {
+    let mut kinds: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for resource in resources {
+        let (kind, value) = match resource {
+            GenericResource::Discrete { kind, value } => (kind, value.to_string()),
+            GenericResource::Named { kind, value } => (kind, value.clone()),
+        };
+        kinds.entry(kind).or_default().push(value);
+    }
+    let variable =
+        |(kind, values): (&str, Vec<String>)| format!("DOCKER_RESOURCE_{}={}", kind.to_uppercase(), values.join(","));
+    kinds.into_iter().map(variable).collect()
+}
+
+/// The servers that a task's user wants to be asked for names that are not the cluster's.
+pub(super) fn own_nameservers(spec: &ContainerSpec) -> Vec<IpAddr> {
+    spec.dns.nameservers.iter().filter_map(|server| server.parse().ok()).collect()
+}
+
+/// Who the task's image is fetched as. What is kept was read when it came.
+fn credentials(assigned: &Assigned) -> Credentials {
+    let auth = assigned.task.spec.registry_auth.as_ref();
+    auth.and_then(|auth| Credentials::of_docker(&auth.0).ok()).unwrap_or_default()
 }
 
 /// The labels by which people and tools know a task's container: Docker's.

@@ -363,7 +363,7 @@ impl Life {
     /// Stops the container; the end is the one that was wanted.
     async fn stop(&mut self, end: End) -> End {
         let Some(container) = self.container.clone() else { return end };
-        match (self.shared.runtime.shutdown(&container).await, end) {
+        match (self.shared.runtime.shutdown(&container, None).await, end) {
             (Ok(exit), End::State(state, text, _)) => End::State(state, text, exit.code),
             (Ok(_), End::Gone) => End::Gone,
             (Err(error), end) => {

@@ -2,13 +2,14 @@
 //! a resolver in its own namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::container::own_nameservers;
 use super::desired::Rumours;
 use super::life::{Linked, chain};
 use crate::dns::{self, Forwarder, Host, NetworkKey, Owner, Resolver, Service, Sockets, Subnet, View, Zone};
@@ -68,7 +69,8 @@ impl Names {
                 && let Some(assigned) = picture.tasks.get(task)
             {
                 let networks = assigned.task.networks.iter().map(|attachment| key(attachment.network_id));
-                self.serve(*task, linked, networks.collect());
+                let resolver = self.resolver_of(&own_nameservers(&assigned.task.spec.container));
+                self.serve(*task, linked, networks.collect(), resolver);
             }
         }
         let gone: Vec<_> = self.served.keys().filter(|task| !links.contains_key(task)).copied().collect();
@@ -117,7 +119,17 @@ impl Names {
         self.records = now;
     }
 
-    fn serve(&mut self, task: TaskId, linked: &Linked, networks: Vec<NetworkKey>) {
+    /// The node's resolver, or one that asks a task's own servers for everything else.
+    fn resolver_of(&self, servers: &[IpAddr]) -> Arc<Resolver> {
+        if servers.is_empty() {
+            return Arc::clone(&self.resolver);
+        }
+        let servers = servers.iter().map(|server| SocketAddr::new(*server, dns::ADDRESS.port()));
+        let chance = rand::rngs::StdRng::from_rng(&mut rand::rng());
+        Arc::new(Resolver::new(Arc::clone(&self.zone), Forwarder::new(servers.collect()), chance))
+    }
+
+    fn serve(&mut self, task: TaskId, linked: &Linked, networks: Vec<NetworkKey>, resolver: Arc<Resolver>) {
         let bind = || -> std::io::Result<Sockets> {
             let udp = std::net::UdpSocket::bind(dns::ADDRESS)?;
             let tcp = std::net::TcpListener::bind(dns::ADDRESS)?;
@@ -128,7 +140,7 @@ impl Names {
             Ok(Err(error)) => return tracing::warn!(%task, %error, "this task has no resolver"),
             Err(error) => return tracing::warn!(%task, error = chain(&error), "this task has no resolver"),
         };
-        let (stop, resolver) = (CancellationToken::new(), Arc::clone(&self.resolver));
+        let stop = CancellationToken::new();
         let until = stop.clone();
         self.servers.spawn(async move {
             if let Err(error) = dns::serve(sockets, resolver, Arc::new(View::new(networks)), until).await {

@@ -41,6 +41,7 @@ mod swarm;
 mod system;
 mod tasks;
 mod tls;
+mod usage;
 mod version;
 #[expect(missing_docs, reason = "the members are Docker's, and the Engine API's reference describes them")]
 pub mod wire;
@@ -69,6 +70,7 @@ use crate::model::cidr::Cidr;
 use crate::model::cluster::ClusterSpec;
 use crate::model::id::{NodeId, TaskId};
 use crate::model::node::Availability;
+use crate::runtime::images::Credentials;
 use crate::runtime::{Runtime, Step};
 use crate::store::{Store, Tx, View};
 
@@ -124,9 +126,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// managers have one.
     fn reach(&self, node: NodeId) -> Doing<'_, Box<dyn Connection>>;
 
-    /// What a registry says of an image; None if that is not known in a moment. `auth` is the client's
-    /// `X-Registry-Auth`. The CLI waits for it before each create, so this must answer fast.
-    fn image(&self, reference: String, auth: Option<String>) -> Doing<'_, Option<wire::Distribution>>;
+    /// What a registry says of an image to who asks; None if that is not known in a moment. The CLI waits for it
+    /// before each create, so this must answer fast.
+    fn image(&self, reference: String, who: Credentials) -> Doing<'_, Option<wire::Distribution>>;
 
     /// What is as it should be and what is not: of all nodes on a manager, elsewhere of this one.
     fn doctor(&self) -> Doing<'_, Vec<Finding>>;
@@ -136,6 +138,9 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// What becomes of them from now on.
     fn steps(&self) -> broadcast::Receiver<Step>;
+
+    /// How much services are used, of every node that answers in time.
+    fn usage(&self) -> Doing<'_, Vec<wire::NodeUsage>>;
 
     /// The socket of the Docker Engine that runs this node's tasks, if one does: containers, images and
     /// volumes are asked for there.

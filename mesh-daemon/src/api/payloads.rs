@@ -123,7 +123,12 @@ pub(super) async fn update_secret(
     api.update(|tx| {
         let mut secret = Secret::clone(&*lookup::find::<Secret>(tx, &name)?);
         tx.expect_version::<Secret>(secret.id, version)?;
-        secret.spec = only_labels_change(&secret.spec, &spec)?;
+        let spec = only_labels_change(&secret.spec, &spec)?;
+        // A stack that is deployed again says the same again.
+        if spec == secret.spec {
+            return Ok(());
+        }
+        secret.spec = spec;
         Ok(tx.update(secret)?)
     })
     .await?;

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::version::{self, Version};
 use super::{
     Api, Shared, Standing, backup, containers, doctor, engine, events, images, logs, networks, nodes, payloads,
-    services, swarm, system, tasks,
+    services, swarm, system, tasks, usage,
 };
 
 tokio::task_local! {
@@ -74,6 +74,7 @@ fn of_the_swarm() -> Router<Arc<Shared>> {
         .route("/networks/create", post(networks::create))
         .route("/networks/prune", post(networks::prune))
         .route("/networks/{id}", get(networks::inspect).delete(networks::remove))
+        .route("/mesh/usage", get(usage::list))
 }
 
 fn of_the_node() -> Router<Arc<Shared>> {

@@ -253,8 +253,8 @@ pub(super) async fn distribution(
         }
         Err(_) => return Err(Error::bad("invalid reference format")),
     }
-    let auth = headers.get("x-registry-auth").and_then(|auth| auth.to_str().ok()).map(str::to_owned);
-    let found = api.cluster.image(name.to_owned(), auth).await?;
+    let who = super::images::credentials(&headers)?;
+    let found = api.cluster.image(name.to_owned(), who).await?;
     found.map(Json).ok_or_else(|| Error::Refused {
         status: StatusCode::NOT_FOUND,
         message: format!("no registry answered for {name} in time, or none has it"),

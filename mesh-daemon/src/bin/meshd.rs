@@ -47,6 +47,22 @@ enum Command {
         /// The OCI runtime that starts containers; runc, crun or youki, the first that is installed, if left out.
         #[arg(long)]
         oci_runtime: Option<PathBuf>,
+        /// What runs containers: oci, the node itself; docker, a Docker Engine.
+        #[arg(long, value_enum, default_value_t)]
+        runtime: node::RuntimeKind,
+        /// The Docker Engine.
+        #[arg(long, default_value = "unix:///var/run/docker.sock")]
+        docker_host: String,
+        /// A registry that speaks HTTP, HOST:PORT; those of this host may anyway. May be given more than once.
+        #[arg(long, value_name = "HOST:PORT")]
+        insecure_registry: Vec<String>,
+        /// Bytes of images on disk beyond which those that no container uses are removed, least recently used
+        /// first; 50 GiB, if left out.
+        #[arg(long, value_name = "BYTES")]
+        image_limit: Option<u64>,
+        /// What tasks may reserve of this node, KIND=NUMBER or KIND=NAME. May be given more than once.
+        #[arg(long, value_name = "KIND=VALUE")]
+        node_generic_resource: Vec<node::GenericResource>,
         /// How TC programs are attached.
         #[arg(long, value_enum, default_value_t)]
         tc: TcMode,
@@ -153,12 +169,33 @@ async fn run(args: Args) -> Result<()> {
             Ok(standalone::run(file, pins, tc, seconds, status).await?)
         }
         Command::Datapath { desired: None, .. } => Ok(reconcile::remove(&pins).await?),
-        Command::Node { root, run, socket, remote, oci_runtime, tc, absence } => {
+        Command::Node {
+            root,
+            run,
+            socket,
+            oci_runtime,
+            runtime,
+            docker_host,
+            insecure_registry,
+            image_limit,
+            node_generic_resource,
+            tc,
+            absence,
+            remote,
+        } => {
             let config = node::Config {
                 socket: socket.unwrap_or_else(|| run.join("docker.sock")),
-                runtime: node::RuntimeChoice { program: oci_runtime, state: Some(run.join("oci")) },
+                runtime: node::RuntimeChoice {
+                    kind: runtime,
+                    docker_host,
+                    program: oci_runtime,
+                    state: Some(run.join("oci")),
+                    image_limit,
+                    insecure_registries: insecure_registry,
+                },
                 remote: remote.remote(),
                 packets: node::PacketPathConfig { pins, tc, clock: seconds },
+                generic_resources: node_generic_resource,
                 root,
                 run,
                 absence: Duration::from_secs(absence),

@@ -10,6 +10,7 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Body as _, Bytes, Frame, Incoming};
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -97,6 +98,12 @@ impl Client {
         serde_json::from_slice(&body).with_context(|| format!("read the answer to GET {path}"))
     }
 
+    /// As [`Client::get`], with headers.
+    pub(super) fn get_with<T: DeserializeOwned>(&self, path: &str, headers: &[(&str, String)]) -> Result<T> {
+        let body = self.exchange(Method::GET, path, Bytes::new(), headers)?;
+        serde_json::from_slice(&body).with_context(|| format!("read the answer to GET {path}"))
+    }
+
     /// Reads the bytes of an object, as the node wrote them.
     pub(super) fn get_raw(&self, path: &str) -> Result<Bytes> {
         self.exchange(Method::GET, path, Bytes::new(), &[])
@@ -148,16 +155,15 @@ impl Client {
 
     /// Reads a stream piece by piece, until it ends or `take` has had enough.
     pub(super) fn stream(&self, path: &str, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        self.runtime.block_on(async {
-            let answer = self.send(Method::GET, path, whole(Bytes::new()), &[]).await?;
-            let mut body = answer.into_body();
-            while let Some(frame) = body.frame().await {
-                if let Ok(piece) = frame.context("read the stream")?.into_data() {
-                    take(&piece)?;
-                }
+        let answer = self.runtime.block_on(self.send(Method::GET, path, whole(Bytes::new()), &[]))?;
+        let mut body = answer.into_body();
+        // Whoever takes a piece may ask for something else in between.
+        while let Some(frame) = self.runtime.block_on(body.frame()) {
+            if let Ok(piece) = frame.context("read the stream")?.into_data() {
+                take(&piece)?;
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     /// Sends all that a reader has; the answer.
@@ -166,6 +172,27 @@ impl Client {
             let answer = self.send(Method::POST, path, pieces(from), &[]).await?;
             Ok(answer.into_body().collect().await.context("read the answer")?.to_bytes())
         })
+    }
+
+    /// Begins a conversation, and lets `talk` have it.
+    pub(super) fn converse<T>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        talk: impl AsyncFnOnce(TokioIo<Upgraded>) -> Result<T>,
+    ) -> Result<T> {
+        let body = serde_json::to_vec(body).context("write the request")?;
+        let headers = [("Connection", "Upgrade".to_owned()), ("Upgrade", "tcp".to_owned())];
+        self.runtime.block_on(async {
+            let answer = self.send(Method::POST, path, whole(body.into()), &headers).await?;
+            let stream = hyper::upgrade::on(answer).await.context("begin the conversation")?;
+            talk(TokioIo::new(stream)).await
+        })
+    }
+
+    /// As [`Client::post_raw`], from within a conversation.
+    pub(super) async fn post_async(&self, path: &str) -> Result<()> {
+        self.send(Method::POST, path, whole(Bytes::new()), &[]).await.map(drop)
     }
 
     fn exchange(&self, method: Method, path: &str, body: Bytes, headers: &[(&str, String)]) -> Result<Bytes> {
@@ -205,7 +232,7 @@ impl Client {
                 exchange_over(TcpStream::connect(address).await.with_context(unreachable)?, request).await?
             }
         };
-        if answer.status().is_success() {
+        if answer.status().is_success() || answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
         let status = answer.status();
@@ -226,7 +253,7 @@ async fn exchange_over(
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speak to meshd")?;
     // The connection lives as long as the answer's body, on the client's own runtime.
     #[expect(clippy::disallowed_methods, reason = "it ends with its socket, which the answer holds")]
-    tokio::spawn(connection);
+    tokio::spawn(connection.with_upgrades());
     sender.send_request(request).await.context("ask meshd")
 }
 

@@ -9,6 +9,18 @@ use serde_json::Value;
 use super::client::{Client, Refusal};
 use super::listing::{json, line};
 
+/// A program that was run for the user ended with this code, and so does meshctl, without a word.
+#[derive(Debug)]
+pub(super) struct Ended(pub(super) u8);
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
+
 /// Several failures, each a line.
 #[derive(Debug)]
 struct Failures(Vec<anyhow::Error>);

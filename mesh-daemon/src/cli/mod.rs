@@ -4,9 +4,12 @@
 //! `DOCKER_HOST` names; the kernel of this node through the maps' one owner.
 
 mod client;
+mod container;
 mod datapath;
 mod doctor;
 mod each;
+mod exec;
+mod frames;
 mod image;
 mod info;
 mod listing;
@@ -14,10 +17,13 @@ mod maps;
 mod node;
 mod objects;
 mod pairs;
+mod registry;
 mod service;
+mod stack;
 mod swarm;
 mod table;
 mod task;
+mod top;
 mod units;
 mod words;
 
@@ -50,6 +56,9 @@ enum Command {
     /// What should run.
     #[command(subcommand)]
     Service(service::Command),
+    /// What a compose file says.
+    #[command(subcommand)]
+    Stack(stack::Command),
     /// Overlay networks.
     #[command(subcommand)]
     Network(objects::NetworkCommand),
@@ -62,6 +71,14 @@ enum Command {
     /// The images of this node.
     #[command(subcommand)]
     Image(image::Command),
+    /// The containers of this node.
+    Ps(container::Args),
+    /// Print what a service, a task or a container wrote.
+    Logs(service::logs::Args),
+    /// Run one more program in a container of this node.
+    Exec(exec::Args),
+    /// Services, their tasks and how fast they are used, live.
+    Top(top::Args),
     /// What this node is.
     Info(info::Args),
     /// What is wrong with this node, or with all of them, and what to do about it.
@@ -77,6 +94,9 @@ enum Command {
 pub fn exit(program: &str, result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<each::Ended>() => {
+            error.downcast_ref::<each::Ended>().map_or(ExitCode::FAILURE, |ended| ended.0.into())
+        }
         // In the docker CLI's words, which scripts match on.
         Err(error) if each::is_bare(&error) => {
             eprintln!("{error:#}");
@@ -100,10 +120,15 @@ pub fn main() -> Result<()> {
         Command::Swarm(command) => swarm::run(&client()?, command),
         Command::Node(command) => node::run(&client()?, command),
         Command::Service(command) => service::run(&client()?, command),
+        Command::Stack(command) => stack::run(client, command),
         Command::Network(command) => objects::network(&client()?, command),
         Command::Secret(command) => objects::secret(&client()?, command),
         Command::Config(command) => objects::config(&client()?, command),
         Command::Image(command) => image::run(&client()?, command),
+        Command::Ps(args) => container::run(&client()?, &args),
+        Command::Logs(args) => service::logs::any(&client()?, &args),
+        Command::Exec(args) => exec::run(&client()?, &args),
+        Command::Top(args) => top::run(&client()?, &args),
         Command::Info(args) => info::run(&client()?, &args),
         Command::Doctor(args) => doctor::run(&client()?, &args),
         Command::Maps(args) => maps::run(args),

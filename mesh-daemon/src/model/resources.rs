@@ -34,6 +34,32 @@ pub enum GenericResource {
     },
 }
 
+/// Why a text is no generic resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no generic resource: KIND=NUMBER or KIND=NAME is one")]
+pub struct NotAResource(String);
+
+impl std::str::FromStr for GenericResource {
+    type Err = NotAResource;
+
+    /// `gpu=2`: two alike; `gpu=uuid1`: one by its name.
+    fn from_str(text: &str) -> Result<Self, NotAResource> {
+        let wrong = || NotAResource(text.to_owned());
+        let (kind, value) = text.split_once('=').ok_or_else(wrong)?;
+        let is_kind =
+            !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !is_kind || value.is_empty() {
+            return Err(wrong());
+        }
+        let kind = kind.to_owned();
+        match value.parse::<i64>() {
+            Ok(value) if value > 0 => Ok(Self::Discrete { kind, value }),
+            Ok(_) => Err(wrong()),
+            Err(_) => Ok(Self::Named { kind, value: value.to_owned() }),
+        }
+    }
+}
+
 /// What a task may use at most. 0 is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

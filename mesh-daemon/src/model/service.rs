@@ -10,6 +10,10 @@ use super::id::{NetworkId, ServiceId};
 use super::meta::{Annotations, Meta, Version};
 use super::task::{NetworkAttachmentSpec, TaskSpec};
 
+/// The label by which a service asks for its tasks to be moved to nodes that have fewer: seconds between two
+/// moves.
+pub const REBALANCE_LABEL: &str = "mesh.rebalance-seconds";
+
 /// What a user wants of a service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

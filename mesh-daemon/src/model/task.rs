@@ -11,6 +11,7 @@ use super::cidr::Cidr;
 use super::container::ContainerSpec;
 use super::id::{NetworkId, NodeId, ServiceId, TaskId};
 use super::meta::{Annotations, Meta, Version};
+use super::payload::Payload;
 use super::resources::{GenericResource, Placement, ResourceRequirements};
 use super::service::{Endpoint, Port};
 use super::state::TaskState;
@@ -35,6 +36,9 @@ pub struct TaskSpec {
     pub force_update: u64,
     /// The runtime asked for by name. Empty: containers.
     pub runtime: String,
+    /// Who asks the image's registry, as docker clients say it: for the node that runs the task, and never
+    /// shown. No part of what a task is: others do not replace it.
+    pub registry_auth: Option<Payload>,
     /// What the client of the Docker API sent, so that what we do not know comes back to it.
     /// `api` alone reads it.
     pub docker: Option<serde_json::Value>,

@@ -171,3 +171,21 @@ fn a_secret_is_never_printed() {
     let printed = format!("{:?}", Secret::new(super::id::SecretId::from_u128(1), spec));
     assert!(!printed.contains("hunter2") && printed.contains("7 bytes"), "{printed}");
 }
+
+#[test]
+fn a_generic_resource_is_a_number_or_a_name_of_a_kind() {
+    use super::resources::GenericResource;
+    let kind = || "gpu".to_owned();
+    for (text, expected) in [
+        ("gpu=2", Some(GenericResource::Discrete { kind: kind(), value: 2 })),
+        ("gpu=uuid1", Some(GenericResource::Named { kind: kind(), value: "uuid1".to_owned() })),
+        ("gpu=0", None),
+        ("gpu=-1", None),
+        ("gpu", None),
+        ("=2", None),
+        ("gpu=", None),
+        ("g u=1", None),
+    ] {
+        assert_eq!(text.parse().ok(), expected, "{text}");
+    }
+}

@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::relay::{self, Wanted, Ways};
-use super::{Base, doctor, logs, runtime};
+use super::{Base, doctor, logs, runtime, usage};
 use crate::api::{
     Cluster, Connection, Doing, Error, Init, Join, Local, LogLine, LogOptions, Restore, RuntimeFacts, wire,
 };
 use crate::doctor::Finding;
 use crate::model::id::{NodeId, TaskId};
+use crate::model::node::{Node, NodeState};
+use crate::runtime::images::{Credentials, Described};
 use crate::runtime::{Runtime, Step, Told};
 use crate::store::Store;
 
@@ -34,6 +36,9 @@ pub(super) struct Face {
     pub(super) local: watch::Receiver<Local>,
     pub(super) ways: watch::Receiver<Option<Ways>>,
 }
+
+/// A registry is given so long to say what an image is: whoever makes a service waits for it.
+const REGISTRY: Duration = Duration::from_secs(8);
 
 /// A node is given so long to do as it is told.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -118,9 +123,22 @@ impl Cluster for Face {
         })
     }
 
-    fn image(&self, _: String, _: Option<String>) -> Doing<'_, Option<wire::Distribution>> {
-        // The runtime pins an image when it fetches it; what a registry says is not asked here.
-        Box::pin(async { Ok(None) })
+    fn image(&self, reference: String, who: Credentials) -> Doing<'_, Option<wire::Distribution>> {
+        Box::pin(async move {
+            let asked = tokio::time::timeout(REGISTRY, self.base.runtime.describe(&reference, &who)).await;
+            match asked {
+                Ok(Ok(described)) => Ok(Some(distribution(described))),
+                Ok(Err(error)) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::info!(image = reference, error, "no registry says what this image is");
+                    Ok(None)
+                }
+                Err(_) => {
+                    tracing::info!(image = reference, "its registry does not say in time what this image is");
+                    Ok(None)
+                }
+            }
+        })
     }
 
     fn doctor(&self) -> Doing<'_, Vec<Finding>> {
@@ -143,7 +161,35 @@ impl Cluster for Face {
         self.base.told.listen()
     }
 
+    fn usage(&self) -> Doing<'_, Vec<wire::NodeUsage>> {
+        Box::pin(async move {
+            let ways = self.ways()?;
+            let view = self.base.stores.borrow().as_ref().map(Store::view);
+            let ready = |node: &&Arc<Node>| node.status.state == NodeState::Ready;
+            let nodes = view.iter().flat_map(|view| view.nodes().iter().filter(ready)).map(|node| node.id);
+            Ok(usage::ask(&ways, nodes.collect()).await)
+        })
+    }
+
     fn engine(&self) -> Option<PathBuf> {
-        None
+        self.base.engine.clone()
+    }
+}
+
+fn distribution(described: Described) -> wire::Distribution {
+    let platform = |(os, architecture): (String, String)| wire::ImagePlatform {
+        architecture,
+        os,
+        ..wire::ImagePlatform::default()
+    };
+    wire::Distribution {
+        descriptor: wire::ImageDescriptor {
+            media_type: described.media_type,
+            digest: described.digest.to_string(),
+            size: i64::try_from(described.size).unwrap_or(i64::MAX),
+            ..wire::ImageDescriptor::default()
+        },
+        platforms: described.platforms.into_iter().map(platform).collect(),
+        ..wire::Distribution::default()
     }
 }

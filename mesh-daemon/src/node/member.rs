@@ -22,7 +22,6 @@ use crate::model::assignment::{Announcement, OwnNode};
 use crate::model::cluster::SharedKey;
 use crate::model::id::NodeId;
 use crate::model::node::Role;
-use crate::runtime::Runtime;
 
 /// Streams to managers at once.
 const MAX_STREAMS: usize = 256;
@@ -110,7 +109,7 @@ impl Member {
         let announcement = watch::Sender::new(announcement(&base, &keeper, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
             place: here,
-            runtime: Arc::clone(&base.told) as Arc<dyn Runtime>,
+            runtime: Arc::clone(&base.told) as _,
             clock: Arc::clone(&base.clocks.store),
             managers: Arc::clone(&book) as _,
             announcement: announcement.subscribe(),

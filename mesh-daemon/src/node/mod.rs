@@ -18,6 +18,7 @@ mod rotation;
 mod runtime;
 mod settings;
 mod swarm;
+mod usage;
 mod wire;
 
 use std::path::PathBuf;
@@ -42,11 +43,11 @@ use crate::cluster::raft::{DiskError, ReviveError, StartError};
 use crate::cluster::trust::{JoinError, Keeper, KeeperError, LockedNode, Opened};
 use crate::cluster::{self};
 use crate::model::node::NodeDescription;
-use crate::runtime::oci::OciRuntime;
+pub use crate::model::resources::GenericResource;
 use crate::runtime::{Runtime, RuntimeError, Told};
 use crate::store::{self, Store};
 
-pub use self::runtime::RuntimeChoice;
+pub use self::runtime::{RuntimeChoice, RuntimeKind};
 pub use crate::agent::PacketPathConfig;
 pub use crate::api::Remote;
 
@@ -89,6 +90,8 @@ pub struct Config {
     pub runtime: RuntimeChoice,
     /// How long its tasks are left alone while its daemon is away; zero: not at all.
     pub absence: Duration,
+    /// What tasks may reserve of this node beside processors and memory.
+    pub generic_resources: Vec<GenericResource>,
     /// What time it is.
     pub clock: fn() -> SystemTime,
 }
@@ -140,7 +143,8 @@ struct Base {
     clocks: Clocks,
     packets: PacketPathConfig,
     absence: Duration,
-    runtime: Arc<OciRuntime>,
+    runtime: Arc<dyn Runtime>,
+    engine: Option<PathBuf>,
     /// The same runtime, telling what it does.
     told: Arc<Told>,
     description: NodeDescription,
@@ -207,6 +211,9 @@ pub enum NodeError {
     /// Containers.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The engine's address.
+    #[error("the Docker Engine at \"{0}\" cannot be reached: --docker-host must be unix://PATH")]
+    DockerHost(String),
     /// Joining.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -266,16 +273,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
     let clock = config.clock;
     let store_clock: store::Clock = Arc::new(move || Timestamp::try_from(clock()).unwrap_or(Timestamp::UNIX_EPOCH));
     let clocks = Clocks { wall: cluster::Clock::new(clock), store: store_clock };
-    let runtime = runtime::open(&config.root, &config.runtime, now).await?;
+    let runtime::Opened { runtime, engine } = runtime::open(&config.root, &config.runtime, now).await?;
     let base = Arc::new(Base {
-        description: swarm::description(runtime.as_ref()),
+        description: swarm::description(runtime.as_ref(), config.generic_resources),
         paths,
         ports: Ports::default(),
         clocks,
         packets: config.packets,
-        told: Arc::new(Told::new(Arc::clone(&runtime) as Arc<dyn Runtime>)),
+        told: Arc::new(Told::new(Arc::clone(&runtime))),
         absence: config.absence,
         runtime,
+        engine,
         stores: watch::Sender::new(None),
         examiner: watch::Sender::new(None),
         api: OnceLock::new(),

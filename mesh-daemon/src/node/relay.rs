@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 use tokio_util::sync::PollSender;
 
-use super::{Base, doctor, logs};
+use super::{Base, doctor, logs, usage};
 use crate::api::Connection;
 use crate::cluster::raft::Raft;
 use crate::cluster::rpc::{Code, Link, Peers, Refusal, Stream};
@@ -36,6 +36,8 @@ pub(super) enum Wanted {
     Logs(logs::Wanted),
     /// Its report on itself and on its ways to others.
     Doctor,
+    /// What its packet path counted.
+    Usage,
     /// A connection to the Docker API.
     Containers,
 }
@@ -99,6 +101,9 @@ pub(super) async fn answer(base: Arc<Base>, number: u64, request: Bytes, link: L
             let examiner = base.examiner.borrow().clone();
             let up = examiner.map_or_else(|| futures_util::stream::empty().boxed(), doctor::reported);
             link.relay(number, up, WAIT).await.map(|down| (down, None))
+        }
+        Ok(Wanted::Usage) => {
+            link.relay(number, usage::counted(base.packets.pins.clone()), WAIT).await.map(|down| (down, None))
         }
         Ok(Wanted::Containers) => {
             let (outgoing, up) = channel();

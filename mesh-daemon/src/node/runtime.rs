@@ -5,30 +5,68 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::NodeError;
+use crate::runtime::Runtime;
+use crate::runtime::docker::DockerRuntime;
 use crate::runtime::oci::{OciOptions, OciRuntime};
-use crate::runtime::{Runtime, RuntimeError};
+
+/// Who runs containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum RuntimeKind {
+    /// The node itself, by an OCI runtime.
+    #[default]
+    Oci,
+    /// A Docker Engine.
+    Docker,
+}
 
 /// What the user asked for.
 #[derive(Debug, Clone, Default)]
 pub struct RuntimeChoice {
+    /// Who runs containers.
+    pub kind: RuntimeKind,
+    /// The engine, as `unix://PATH`.
+    pub docker_host: String,
     /// The OCI runtime's program. None: runc, crun or youki, the first that is installed.
     pub program: Option<PathBuf>,
     /// What the OCI runtime knows of containers that run.
     pub state: Option<PathBuf>,
+    /// Bytes of images on disk beyond which those that no container uses are removed. None: the default.
+    pub image_limit: Option<u64>,
+    /// Registries that speak HTTP, as `host:port`.
+    pub insecure_registries: Vec<String>,
 }
 
-/// The embedded runtime.
-pub(super) async fn open(
-    root: &Path,
-    choice: &RuntimeChoice,
-    clock: fn() -> Timestamp,
-) -> Result<Arc<OciRuntime>, RuntimeError> {
-    let mut options = OciOptions::new(root.join("containers"));
-    options.program.clone_from(&choice.program);
-    if let Some(state) = &choice.state {
-        options.state.clone_from(state);
+/// What runs containers.
+pub(super) struct Opened {
+    pub(super) runtime: Arc<dyn Runtime>,
+    /// The engine's socket, if one does.
+    pub(super) engine: Option<PathBuf>,
+}
+
+/// Opens what was asked for.
+pub(super) async fn open(root: &Path, choice: &RuntimeChoice, clock: fn() -> Timestamp) -> Result<Opened, NodeError> {
+    match choice.kind {
+        RuntimeKind::Oci => {
+            let mut options = OciOptions::new(root.join("containers"));
+            options.program.clone_from(&choice.program);
+            options.images.plain_registries.clone_from(&choice.insecure_registries);
+            if let Some(limit) = choice.image_limit {
+                options.images.limit = limit;
+            }
+            if let Some(state) = &choice.state {
+                options.state.clone_from(state);
+            }
+            Ok(Opened { runtime: Arc::new(OciRuntime::open(options, clock).await?), engine: None })
+        }
+        RuntimeKind::Docker => {
+            let host = &choice.docker_host;
+            let socket = host.strip_prefix("unix://").ok_or_else(|| NodeError::DockerHost(host.clone()))?;
+            let socket = PathBuf::from(socket);
+            let runtime = DockerRuntime::open(&socket, &root.join("containers")).await?;
+            Ok(Opened { runtime: Arc::new(runtime), engine: Some(socket) })
+        }
     }
-    OciRuntime::open(options, clock).await.map(Arc::new)
 }
 
 /// What runs containers here, for `docker info`.

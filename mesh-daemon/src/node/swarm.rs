@@ -15,7 +15,7 @@ use crate::model::id::{ClusterId, NetworkId, NodeId};
 use crate::model::meta::{Annotations, Labels};
 use crate::model::network::{Network, NetworkSpec};
 use crate::model::node::{Engine, Node as Object, NodeDescription, Plugin, Role};
-use crate::model::resources::{Platform, Resources};
+use crate::model::resources::{GenericResource, Platform, Resources};
 use crate::runtime::Runtime;
 use crate::store::Tx;
 
@@ -205,7 +205,7 @@ fn begin(tx: &mut Tx, cluster: &Cluster, own: &Object) -> Result<(), crate::stor
 }
 
 /// What this node says of itself.
-pub(super) fn description(runtime: &dyn Runtime) -> NodeDescription {
+pub(super) fn description(runtime: &dyn Runtime, generic: Vec<GenericResource>) -> NodeDescription {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kibibytes = meminfo
         .lines()
@@ -218,7 +218,7 @@ pub(super) fn description(runtime: &dyn Runtime) -> NodeDescription {
         resources: Resources {
             nano_cpus: i64::try_from(cpus).unwrap_or(1) * 1_000_000_000,
             memory_bytes: kibibytes.unwrap_or(0) * 1024,
-            generic: Vec::new(),
+            generic,
         },
         engine: Engine {
             version: env!("CARGO_PKG_VERSION").to_owned(),

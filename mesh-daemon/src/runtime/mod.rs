@@ -18,6 +18,7 @@ mod told;
 mod turns;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -27,7 +28,7 @@ pub use container::{
     State, Stats, Status, Stream,
 };
 pub use error::RuntimeError;
-use images::{Credentials, ImageSummary};
+use images::{Credentials, Described, ImageSummary};
 pub use told::{Act, ImageAct, Step, Told};
 
 /// What an act of a runtime becomes.
@@ -79,8 +80,8 @@ pub trait Runtime: Send + Sync {
     /// Waits until a container has ended, however it did.
     fn wait<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, Exit>;
 
-    /// Asks a container to stop, and ends it by force when its grace is over.
-    fn shutdown<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, Exit>;
+    /// Asks a container to stop, and ends it by force when its grace is over: its own, or another.
+    fn shutdown<'a>(&'a self, id: &'a ContainerId, grace: Option<Duration>) -> Answer<'a, Exit>;
 
     /// Sends a signal, by name or number, to a container's first process.
     fn kill<'a>(&'a self, id: &'a ContainerId, signal: &'a str) -> Answer<'a, ()>;
@@ -109,6 +110,9 @@ pub trait Runtime: Send + Sync {
     /// The images that are here.
     fn images(&self) -> Answer<'_, Vec<ImageSummary>>;
 
+    /// What a name stands for in its registry now.
+    fn describe<'a>(&'a self, reference: &'a str, credentials: &'a Credentials) -> Answer<'a, Described>;
+
     /// Fetches an image from its registry.
     fn pull<'a>(&'a self, reference: &'a str, credentials: &'a Credentials) -> Answer<'a, ()>;
 
@@ -117,6 +121,9 @@ pub trait Runtime: Send + Sync {
 
     /// Forgets an image.
     fn remove_image<'a>(&'a self, reference: &'a str) -> Answer<'a, ()>;
+
+    /// Removes every container of ours, and what they share but images and volumes: for a node that leaves.
+    fn leave(&self) -> Answer<'_, ()>;
 
     /// Removes images that no container uses, beyond the limit of the node; returns their names.
     fn collect_images(&self) -> Answer<'_, Vec<String>>;

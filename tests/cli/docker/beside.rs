@@ -43,6 +43,13 @@ config ls
 config inspect cfg1
 config rm cfg1
 secret rm nosuch
+stack ls
+stack services seed
+stack services nosuch
+stack ps seed
+stack ps nosuch
+stack rm nosuch
+stack deploy --detach=true -c /nonexistent.yml bad
 swarm join-token -q worker
 swarm join-token -q manager
 swarm unlock-key
@@ -64,6 +71,7 @@ fn meshctl_says_what_docker_says() {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::new(folder.path()).unwrap();
     three_nodes(&served);
+    std::fs::write(folder.path().join("seed.yml"), include_str!("worlds/seed.yml")).unwrap();
     for (line, stdin) in [
         ("network create -d overlay ov1", None),
         ("secret create sec1 -", Some("pw")),
@@ -73,6 +81,7 @@ fn meshctl_says_what_docker_says() {
             None,
         ),
         ("service create -d --no-resolve-image --name glob --mode global nginx:1", None),
+        ("stack deploy --detach=true -c seed.yml seed", None),
     ] {
         let made = docker(&served, folder.path(), &argv(line), stdin);
         assert_eq!(made.code, 0, "{line}: {}", made.err);

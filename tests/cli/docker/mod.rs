@@ -6,11 +6,13 @@
 //! reason; another one fails, and so does a reason without a difference. The page
 //! docs/reference/docker-api.md is made of the outcome.
 
+mod bad;
 mod beside;
 mod explained;
 mod fields;
 mod page;
 mod session;
+mod stacks;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -17,7 +17,7 @@ use super::{Case, Outcome, docker};
 pub(super) type Compared = BTreeMap<String, (Outcome, Outcome)>;
 
 /// The digests that the recordings' registry had.
-const IMAGES: [(&str, &str); 2] = [
+pub(super) const IMAGES: [(&str, &str); 2] = [
     ("10.77.0.1:5000/web:1", "sha256:476443bdb0aa423019ba35d1048a4b594e202ce1bd4c71533cfaf2ac8ed715d0"),
     ("10.77.0.1:5000/web:2", "sha256:f2227ebac5d57a9cae2637e0095a34841cbf5e4311a0a3641c6d41393a175f94"),
 ];

@@ -22,6 +22,7 @@ use mesh_daemon::model::node::{
 };
 use mesh_daemon::model::resources::{Platform, Resources};
 use mesh_daemon::runtime::fake::{FakeRuntime, Script};
+use mesh_daemon::runtime::images::Credentials;
 use mesh_daemon::runtime::{Runtime, Step, Told};
 use mesh_daemon::store::{Local as Alone, Replica, Store};
 use rand::Rng as _;
@@ -260,7 +261,7 @@ impl Cluster for FakeCluster {
         .boxed()
     }
 
-    fn image(&self, reference: String, _auth: Option<String>) -> Doing<'_, Option<wire::Distribution>> {
+    fn image(&self, reference: String, _who: Credentials) -> Doing<'_, Option<wire::Distribution>> {
         async move {
             let images = self.images.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let digest = images.iter().find(|(name, _)| *name == reference).map(|(_, digest)| digest.clone());
@@ -280,6 +281,10 @@ impl Cluster for FakeCluster {
             }))
         }
         .boxed()
+    }
+
+    fn usage(&self) -> Doing<'_, Vec<wire::NodeUsage>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 
     fn doctor(&self) -> Doing<'_, Vec<mesh_daemon::doctor::Finding>> {

@@ -6,8 +6,6 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mesh_daemon::runtime::images::{Credentials, Digest, ImageError, ImageOptions, ImageStore};
@@ -16,7 +14,8 @@ use serde_json::json;
 use tar::EntryType;
 use tempfile::TempDir;
 
-use super::bed::{Bed, LIMIT, SHELL, container, shell, text, threads};
+use super::bed::{Bed, SHELL, container, shell, text, threads};
+use crate::registry::Registry;
 
 /// An entry of a layer: kind, name, content or target.
 type Entry<'a> = (EntryType, &'a str, &'a str);
@@ -200,55 +199,6 @@ fn a_full_disk_says_so_and_keeps_nothing_half() {
     umount2(&small, MntFlags::MNT_DETACH).unwrap();
     assert!(matches!(said, ImageError::Full { .. }) && said.to_string().starts_with("no space is left for "), "{said}");
     assert_eq!(left, 0);
-}
-
-/// A registry that asks for a user, and ends with this value.
-struct Registry {
-    process: Child,
-    address: String,
-}
-
-impl Registry {
-    fn start(files: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let users = files.join("users");
-        // bcrypt of "secret", as `htpasswd -B` writes it.
-        fs::write(&users, "app:$2y$05$QUd212ecEVqHXSKTssQW9O/f0JJ.mway5310kLm.xU3axC37uqfUm\n").unwrap();
-        let config = files.join("registry.yml");
-        let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{}",
-            files.join("registry").display(),
-            format_args!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", users.display()),
-        );
-        fs::write(&config, text).unwrap();
-        let mut command = Command::new("docker-registry");
-        let process =
-            command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = process.spawn().expect("docker-registry is installed");
-        let registry = Self { process, address };
-        let deadline = Instant::now() + LIMIT;
-        while TcpStream::connect(&registry.address).is_err() {
-            assert!(Instant::now() < deadline, "the registry does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        registry
-    }
-
-    fn push(&self, layout: &Path, name: &str) {
-        let mut skopeo = Command::new("skopeo");
-        skopeo.args(["copy", "--dest-tls-verify=false", "--dest-creds", "app:secret"]);
-        skopeo.arg(format!("oci:{}", layout.display())).arg(format!("docker://{}/{name}", self.address));
-        let output = skopeo.output().expect("skopeo is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ async fn acts_may_be_repeated(bed: &Bed) {
     let exit = bed.runtime.wait(&id).await.unwrap();
     assert_eq!(exit.code, 137);
     assert_eq!(bed.runtime.wait(&id).await.unwrap(), exit);
-    assert_eq!(bed.runtime.shutdown(&id).await.unwrap(), exit);
+    assert_eq!(bed.runtime.shutdown(&id, None).await.unwrap(), exit);
     bed.runtime.start(&id).await.expect_err("a second run");
     bed.runtime.remove(&id).await.unwrap();
     bed.runtime.remove(&id).await.unwrap();
@@ -56,7 +56,7 @@ async fn stops_when_asked(bed: &Bed) {
     // Until the trap stands, the signal is lost on a first process.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let begun = Instant::now();
-    assert_eq!(bed.runtime.shutdown(&id).await.unwrap().code, 5);
+    assert_eq!(bed.runtime.shutdown(&id, None).await.unwrap().code, 5);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     bed.runtime.remove(&id).await.unwrap();
 }
@@ -66,15 +66,26 @@ async fn is_ended_after_its_grace(bed: &Bed) {
     wanted.spec.stop_grace = Some(Duration::from_secs(1));
     let id = bed.start(&wanted).await;
     let begun = Instant::now();
-    let exit = bed.runtime.shutdown(&id).await.unwrap();
+    let exit = bed.runtime.shutdown(&id, None).await.unwrap();
     assert_eq!((exit.code, exit.oom_killed), (137, false));
     assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
     bed.runtime.remove(&id).await.unwrap();
+    // Another grace than its own, longer or shorter.
+    for (own, other) in [(0, 1), (60, 1)] {
+        wanted = container("trap '' TERM; while :; do sleep 1; done");
+        wanted.spec.stop_grace = Some(Duration::from_secs(own));
+        let id = bed.start(&wanted).await;
+        let begun = Instant::now();
+        bed.runtime.shutdown(&id, Some(Duration::from_secs(other))).await.unwrap();
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(20), "{own} s, but {took:?}");
+        bed.runtime.remove(&id).await.unwrap();
+    }
 }
 
 async fn never_started(bed: &Bed) {
     let id = bed.runtime.prepare(&container("exit 0")).await.unwrap();
-    let exit = bed.runtime.shutdown(&id).await.unwrap();
+    let exit = bed.runtime.shutdown(&id, None).await.unwrap();
     assert_eq!(exit.code, 0);
     bed.runtime.remove(&id).await.unwrap();
     let id = bed.runtime.prepare(&container("exit 0")).await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mesh_daemon::runtime::netns;
 use mesh_daemon::runtime::oci::OciRuntime;
-use mesh_daemon::runtime::{State, Status};
+use mesh_daemon::runtime::{Runtime as _, State, Status};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -21,6 +21,14 @@ fn the_embedded_runtime_behaves() {
 }
 
 #[test]
+fn another_oci_runtime_does_as_well() {
+    let bed = Bed::oci_by(Some("/usr/bin/crun"));
+    let said = bed.runtime.description().engine;
+    assert!(said.starts_with("crun"), "{said}");
+    run_all(&bed, &[lifecycle::ALL, process::ALL].concat());
+}
+
+#[test]
 fn a_daemon_that_starts_adopts_what_runs_and_learns_what_ended() {
     let mut bed = Bed::oci();
     let (runs, ends) = (container("sleep 1000"), container("sleep 1; echo late; exit 9"));
@@ -31,7 +39,7 @@ fn a_daemon_that_starts_adopts_what_runs_and_learns_what_ended() {
         assert_eq!(bed.runtime.wait(&ends).await.unwrap().code, 9);
         assert_eq!(bed.written(&ends).await.0, "late\n");
         assert_eq!(bed.exec(&runs, "echo here").await, (0, "here\n".to_owned()));
-        assert_eq!(bed.runtime.shutdown(&runs).await.unwrap().code, 137);
+        assert_eq!(bed.runtime.shutdown(&runs, None).await.unwrap().code, 137);
     });
 }
 

@@ -2,8 +2,11 @@
 
 mod disk;
 mod doctor;
+mod engine;
 mod failure;
+mod images;
 mod membership;
+mod meshctl;
 mod place;
 mod recovery;
 mod service;
@@ -19,8 +22,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use harness::clients::{Seen, ask};
 use harness::image::{Image, ImagePlan};
-use harness::nodes::Nodes;
-use harness::{Plan, Transport, image};
+use harness::nodes::{Nodes, Runs};
+use harness::{Bed, Plan, Transport, image};
 
 /// The image that all tasks are made of; it is in each node's store.
 const IMAGE: &str = "whoami:1";
@@ -71,21 +74,34 @@ fn swarm(count: u8, managers: usize) -> Nodes {
 /// As [`swarm`]; what each node keeps of the swarm lies on a disk of so many MiB.
 #[track_caller]
 fn swarm_on_small_disks(count: u8, managers: usize, mib: u32) -> Nodes {
-    let started = image().and_then(|image| Nodes::start_on_small_disks(&plan(count), &image, mib));
-    formed(started.unwrap_or_else(|error| panic!("{error:#}")), managers)
+    let runs = |_| Runs { disk: Some(mib), ..Runs::default() };
+    let bed = Bed::new(&plan(count)).unwrap_or_else(|error| panic!("{error:#}"));
+    swarm_on(bed, managers, |_| Runs { disk: Some(mib), ..Runs::default() })
 }
 
 #[track_caller]
 fn formed(nodes: Nodes, managers: usize) -> Nodes {
     let count = nodes.nodes.len();
     nodes.form(managers).unwrap();
+    until_ready(&nodes, count);
+    nodes
+}
+
+/// A swarm on machines that are there, of which so many are managers.
+#[track_caller]
+fn swarm_on(bed: Bed, managers: usize, runs: impl Fn(usize) -> Runs) -> Nodes {
+    let started = image().and_then(|image| Nodes::start_on(bed, &image, runs));
+    formed(started.unwrap_or_else(|error| panic!("{error:#}")), managers)
+}
+
+#[track_caller]
+fn until_ready(nodes: &Nodes, count: usize) {
     nodes
         .until("all nodes are ready", |nodes| {
             let status = nodes.docker(0, &["node", "ls", "--format", "{{.Status}}"])?;
             Ok(status.lines().filter(|status| *status == "Ready").count() == count)
         })
         .unwrap();
-    nodes
 }
 
 /// Asks every node from outside until it was answered for by every one of `tasks`; each answer tells the

@@ -9,7 +9,6 @@ use axum::extract::{Path, State as AxumState};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
-use tokio::time::timeout;
 
 use super::{Api, find, find_running};
 use crate::api::error::Error;
@@ -17,11 +16,14 @@ use crate::api::query::Params;
 use crate::api::{Shared, refusal, wire};
 use crate::runtime::{ContainerId, RuntimeError, State, Status};
 
+/// Nobody waits longer.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Between two looks whether a container is gone.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Ends a container as its service would: its signal, its grace, and then by force. `t` is another grace, if
-/// it is shorter.
+/// Ends a container as its service would: its signal, its grace, and then by force. `t` is another grace, in
+/// seconds; less than nothing is for ever.
 pub(in crate::api) async fn stop(
     AxumState(api): Api,
     Path(name): Path<String>,
@@ -31,29 +33,14 @@ pub(in crate::api) async fn stop(
     if !matches!(one.state, State::Running { .. }) {
         return Ok(StatusCode::NOT_MODIFIED);
     }
-    let grace = match params.get("t") {
-        // Less than nothing is for ever: as long as the service says.
-        None | Some("-1") => None,
-        Some(text) => {
-            Some(text.parse().map_err(|_| Error::bad(format!("invalid grace \"{text}\": it is in seconds")))?)
-        }
-    };
-    let runtime = api.runtime();
-    let stopping = runtime.shutdown(&one.id);
-    tokio::pin!(stopping);
-    let stopped = match grace {
-        None => stopping.await,
-        Some(seconds) => match timeout(Duration::from_secs(seconds), &mut stopping).await {
-            Ok(stopped) => stopped,
-            Err(_) => {
-                // If it ends this moment, the stop says so.
-                let _ = runtime.kill(&one.id, "KILL").await;
-                stopping.await
-            }
-        },
-    };
-    stopped.map_err(|error| refusal(&error))?;
+    let grace = params.get("t").map(grace).transpose()?;
+    api.runtime().shutdown(&one.id, grace).await.map_err(|error| refusal(&error))?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn grace(text: &str) -> Result<Duration, Error> {
+    let seconds: i64 = text.parse().map_err(|_| Error::bad(format!("invalid grace \"{text}\": it is in seconds")))?;
+    Ok(u64::try_from(seconds).map_or(FOREVER, |seconds| Duration::from_secs(seconds).min(FOREVER)))
 }
 
 pub(in crate::api) async fn kill(
@@ -115,4 +102,12 @@ async fn ended(api: Arc<Shared>, one: Status, removed: bool) -> String {
 
 async fn is_there(api: &Shared, id: &ContainerId) -> bool {
     !matches!(api.runtime().inspect(id).await, Err(RuntimeError::Unknown { .. }))
+}
+
+#[test]
+fn a_grace_is_in_seconds_and_less_than_none_is_for_ever() {
+    assert_eq!(grace("3").ok(), Some(Duration::from_secs(3)));
+    assert_eq!(grace("-1").ok(), Some(FOREVER));
+    assert_eq!(grace("99999999999").ok(), Some(FOREVER));
+    assert!(grace("soon").is_err());
 }

@@ -49,6 +49,7 @@ fn task_spec(spec: &wire::TaskSpec) -> Result<TaskSpec, Error> {
         networks: networks(&spec.networks)?,
         force_update: spec.force_update,
         runtime: if spec.runtime == "container" { String::new() } else { spec.runtime.clone() },
+        registry_auth: None,
         docker: remember(spec)?,
     })
 }

@@ -21,7 +21,7 @@ use super::{Shared, refusal, wire};
 use crate::runtime::images::ImageSummary;
 
 pub(super) use load::load;
-pub(super) use pull::pull;
+pub(super) use pull::{credentials, pull, registry_auth};
 
 type Api = State<Arc<Shared>>;
 

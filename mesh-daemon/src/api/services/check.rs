@@ -7,11 +7,15 @@ use oci_client::Reference;
 
 use crate::api::error::{Code, Error};
 use crate::api::wire::{
-    ContainerSpec, EndpointSpec, Mount, Placement, ResourceRequirements, Resources, ServiceSpec, TaskSpec,
+    ContainerSpec, EndpointSpec, Labels, Mount, Placement, ResourceRequirements, Resources, ServiceSpec, TaskSpec,
 };
+use crate::model::service::REBALANCE_LABEL;
 
 /// The longest name of a service.
 const MAX_NAME: usize = 63;
+
+/// The longest time between two moves of a service's tasks, in seconds: a day.
+const MAX_REBALANCE: u32 = 86_400;
 
 /// The least memory that can be reserved or allowed.
 const MIN_MEMORY: i64 = 4 << 20;
@@ -21,11 +25,20 @@ const MIN_NANO_CPUS: i64 = 1_000_000;
 
 pub(super) fn spec(spec: &ServiceSpec) -> Result<(), Error> {
     name(&spec.name)?;
+    rebalance(&spec.labels)?;
     task(&spec.task_template)?;
     if let Some(endpoint) = &spec.endpoint_spec {
         self::endpoint(endpoint)?;
     }
     Ok(())
+}
+
+/// What a label asks for is understood, or it is an error: nobody would miss a task that does not move.
+fn rebalance(labels: &Labels) -> Result<(), Error> {
+    match labels.get(REBALANCE_LABEL).map(|text| text.parse::<u32>()) {
+        None | Some(Ok(1..=MAX_REBALANCE)) => Ok(()),
+        Some(_) => Err(Error::invalid(format!("label {REBALANCE_LABEL} must be from 1 to {MAX_REBALANCE}"))),
+    }
 }
 
 /// Names of services are names in DNS.
@@ -108,6 +121,11 @@ fn container(container: &ContainerSpec) -> Result<(), Error> {
         return Err(Error::invalid(format!("ContainerSpec: \"{image}\" is not a valid repository/tag")));
     }
     mounts(&container.mounts)?;
+    for server in container.dns_config.iter().flat_map(|dns| &dns.nameservers) {
+        if server.parse::<std::net::IpAddr>().is_err() {
+            return Err(Error::invalid(format!("ContainerSpec: {server} is not an ip address")));
+        }
+    }
     let secrets = container.secrets.iter().filter_map(|secret| Some((&secret.secret_name, secret.file.as_ref()?)));
     targets("secret", secrets.map(|(name, file)| (name.as_str(), file.name.as_str())))?;
     let configs = container.configs.iter().filter_map(|config| Some((&config.config_name, config.file.as_ref()?)));
@@ -119,6 +137,13 @@ fn mounts(mounts: &[Mount]) -> Result<(), Error> {
     for mount in mounts {
         if !seen.insert(&mount.target) {
             return Err(Error::invalid(format!("ContainerSpec: duplicate mount point: {}", mount.target)));
+        }
+        // No node has them, so that no task of the service would ever run.
+        if matches!(mount.kind.as_str(), "npipe" | "cluster") {
+            return Err(Error::invalid(format!(
+                "ContainerSpec: mounts of type {} are not carried: use volume, bind or tmpfs at {}",
+                mount.kind, mount.target
+            )));
         }
     }
     Ok(())
@@ -237,6 +262,33 @@ mod tests {
         check(
             &[("/TaskTemplate/ContainerSpec/Secrets", json!([secret("a"), secret("b")]))],
             Err("secret references 'a' and 'b' have a conflicting target: 't'"),
+        );
+    }
+
+    #[test]
+    fn a_rest_between_moves_is_a_number_of_seconds() {
+        let label = |value: &str| {
+            json!({"Name": "web", "Labels": {"mesh.rebalance-seconds": value},
+            "TaskTemplate": {"ContainerSpec": {"Image": "nginx"}}})
+        };
+        check(&[("", label("30"))], Ok(()));
+        for value in ["0", "true", "-1", "86401", ""] {
+            check(&[("", label(value))], Err("label mesh.rebalance-seconds must be from 1 to 86400"));
+        }
+    }
+
+    #[test]
+    fn what_no_node_carries_is_refused() {
+        for kind in ["npipe", "cluster"] {
+            let mounts = json!([{"Type": kind, "Source": "a", "Target": "/a"}]);
+            let said = format!("ContainerSpec: mounts of type {kind} are not carried: use volume, bind or tmpfs at /a");
+            check(&[("/TaskTemplate/ContainerSpec/Mounts", mounts)], Err(&said));
+        }
+        let container = |servers| json!({"Image": "nginx", "DNSConfig": {"Nameservers": servers}});
+        check(&[("/TaskTemplate/ContainerSpec", container(json!(["10.0.0.53", "::1"])))], Ok(()));
+        check(
+            &[("/TaskTemplate/ContainerSpec", container(json!(["dns.example"])))],
+            Err("ContainerSpec: dns.example is not an ip address"),
         );
     }
 

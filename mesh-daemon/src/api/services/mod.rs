@@ -1,5 +1,6 @@
 //! `/services`: what users want to run.
 
+mod auth;
 mod check;
 mod conflicts;
 mod count;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 
 use super::error::{Code, Error};
 use super::query::Params;
@@ -63,7 +64,12 @@ pub(super) async fn inspect(
     Ok(Json(service))
 }
 
-pub(super) async fn create(State(api): Api, body: Body) -> Result<(StatusCode, Json<wire::Created>), Error> {
+pub(super) async fn create(
+    State(api): Api,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<wire::Created>), Error> {
+    let auth = auth::given(&headers)?;
     let spec: wire::ServiceSpec = body::parse(&body::read(body).await?)?;
     // Why the node cannot be asked comes before what is wrong with the question.
     api.store()?;
@@ -76,7 +82,8 @@ pub(super) async fn create(State(api): Api, body: Body) -> Result<(StatusCode, J
     let id = ServiceId::from_u128(api.cluster.random());
     let now = api.cluster.now();
     api.update(|tx| {
-        let spec = resolve(tx, &spec)?;
+        let mut spec = resolve(tx, &spec)?;
+        spec.task.registry_auth.clone_from(&auth);
         conflicts::check(tx, None, &spec)?;
         let mut service = Service::new(id, spec);
         if service.spec.mode.is_job() {
@@ -147,8 +154,10 @@ pub(super) async fn update(
     State(api): Api,
     Path(name): Path<String>,
     params: Params,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<wire::Updated>, Error> {
+    let auth = auth::Change::new(&headers, &params)?;
     let spec: wire::ServiceSpec = body::parse(&body::read(body).await?)?;
     api.store()?;
     let version = params.version("service")?;
@@ -157,7 +166,7 @@ pub(super) async fn update(
         None => {
             let spec = normalise(spec);
             check::spec(&spec)?;
-            api.update(|tx| replace(tx, &name, version, &spec, now)).await?;
+            api.update(|tx| replace(tx, &name, version, &spec, &auth, now)).await?;
         }
         Some("previous") => api.update(|tx| roll_back(tx, &name, version, now)).await?,
         Some(other) => return Err(Error::bad(format!("unrecognized rollback option {other}"))),
@@ -170,11 +179,13 @@ fn replace(
     name: &str,
     version: Version,
     spec: &wire::ServiceSpec,
+    auth: &auth::Change,
     now: jiff::Timestamp,
 ) -> Result<(), Error> {
     let mut service = Service::clone(&*lookup::find::<Service>(tx, name)?);
     tx.expect_version::<Service>(service.id, version)?;
-    let spec = resolve(tx, spec)?;
+    let mut spec = resolve(tx, spec)?;
+    spec.task.registry_auth = auth.of(&service);
     let refuse = |desc: &str| Err(Error::Rpc { code: Code::Unimplemented, desc: desc.to_owned() });
     if service.spec.annotations.name != spec.annotations.name {
         return refuse("renaming services is not supported");

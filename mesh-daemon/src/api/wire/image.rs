@@ -38,10 +38,4 @@ wire! {
         error "error"?: String,
         error_detail "errorDetail"?: Option<ErrorBody>,
     }
-    /// Who asks a registry: the content of `X-Registry-Auth`.
-    RegistryAuth {
-        username "username": String,
-        password "password": String,
-        registry_token "registrytoken": String,
-    }
 }

@@ -18,6 +18,7 @@ mod system;
 mod task;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use container::*;
 pub use event::*;
@@ -30,6 +31,7 @@ pub use spec::*;
 pub use swarm::*;
 pub use system::*;
 pub use task::*;
+pub use usage::*;
 
 use std::collections::BTreeMap;
 

@@ -25,7 +25,7 @@ const STEPS: [&str; 9] =
     ["new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running"];
 
 /// Waits for a service; Ok when it has converged.
-pub(super) fn wait(client: &Client, id: &str, quiet: bool) -> Result<()> {
+pub(in crate::cli) fn wait(client: &Client, id: &str, quiet: bool) -> Result<()> {
     let mut screen = Screen::new(quiet);
     let mut stable_since: Option<Instant> = None;
     loop {

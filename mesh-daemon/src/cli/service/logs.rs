@@ -6,11 +6,12 @@ use std::io::Write as _;
 use anyhow::Result;
 
 use super::super::client::{Client, escape, is_not_found};
-use super::super::each;
+use super::super::frames::Frames;
 use super::super::words::short;
+use super::super::{container, each};
 use crate::api::wire;
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(in crate::cli) struct Args {
     /// A service or a task, by id or name.
     service: String,
@@ -40,6 +41,44 @@ pub(in crate::cli) struct Args {
     no_trunc: bool,
 }
 
+/// Of a service, a task, or a container of the node that is asked, whichever there is.
+pub(in crate::cli) fn any(client: &Client, args: &Args) -> Result<()> {
+    if client.get::<wire::Service>(&format!("/services/{}", escape(&args.service))).is_ok() {
+        return run(client, args);
+    }
+    if let Some(task) = container::task(client, &args.service)? {
+        return run(client, &Args { service: task.id, ..args.clone() });
+    }
+    match container::find(client, &args.service) {
+        Ok(found) => of_container(client, args, &found),
+        Err(error) if is_not_found(&error) => run(client, args),
+        Err(error) => Err(error),
+    }
+}
+
+fn of_container(client: &Client, args: &Args, found: &wire::ContainerDetails) -> Result<()> {
+    let mut frames = Frames::default();
+    client.stream(&format!("/containers/{}/logs?{}", found.id, args.query(false)), |piece| {
+        if found.config.tty {
+            return write(1, piece);
+        }
+        frames.take(piece, write)
+    })
+}
+
+impl Args {
+    fn query(&self, details: bool) -> String {
+        format!(
+            "stdout=1&stderr=1&follow={}&since={}&tail={}&timestamps={}&details={}",
+            u8::from(self.follow),
+            escape(&self.since),
+            escape(&self.tail),
+            u8::from(self.timestamps),
+            u8::from(details)
+        )
+    }
+}
+
 pub(super) fn run(client: &Client, args: &Args) -> Result<()> {
     let name = escape(&args.service);
     let (kind, tty) = match client.get::<wire::Service>(&format!("/services/{name}")) {
@@ -54,44 +93,14 @@ pub(super) fn run(client: &Client, args: &Args) -> Result<()> {
         Err(error) => return Err(error),
     };
     let raw = args.raw || tty;
-    let query = format!(
-        "stdout=1&stderr=1&follow={}&since={}&tail={}&timestamps={}&details={}",
-        u8::from(args.follow),
-        escape(&args.since),
-        escape(&args.tail),
-        u8::from(args.timestamps),
-        u8::from(!raw)
-    );
     let mut printer = Printer { client, args, raw, labels: BTreeMap::new() };
     let mut frames = Frames::default();
-    client.stream(&format!("/{kind}/{name}/logs?{query}"), |piece| {
+    client.stream(&format!("/{kind}/{name}/logs?{}", args.query(!raw)), |piece| {
         if tty {
-            return printer.write(1, piece);
+            return write(1, piece);
         }
         frames.take(piece, |output, bytes| printer.line(output, bytes))
     })
-}
-
-/// Cuts a stream into its frames: a byte for the output, three zeros, four of length.
-#[derive(Default)]
-struct Frames {
-    kept: Vec<u8>,
-}
-
-impl Frames {
-    fn take(&mut self, piece: &[u8], mut each: impl FnMut(u8, &[u8]) -> Result<()>) -> Result<()> {
-        self.kept.extend_from_slice(piece);
-        let mut at = 0;
-        while let Some(head) = self.kept.get(at..at + 8) {
-            let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
-            let output = head[0];
-            let Some(payload) = self.kept.get(at + 8..at + 8 + length) else { break };
-            each(output, payload)?;
-            at += 8 + length;
-        }
-        self.kept.drain(..at);
-        Ok(())
-    }
 }
 
 struct Printer<'a> {
@@ -105,7 +114,7 @@ impl Printer<'_> {
     /// A line: its time, then the context in which it was written, then itself.
     fn line(&mut self, output: u8, bytes: &[u8]) -> Result<()> {
         if self.raw {
-            return self.write(output, bytes);
+            return write(output, bytes);
         }
         let text = String::from_utf8_lossy(bytes);
         let (time, rest) = match self.args.timestamps {
@@ -115,7 +124,7 @@ impl Printer<'_> {
         let (context, said) = rest.split_once(' ').unwrap_or((rest, "\n"));
         let label = self.label(context);
         let time = if time.is_empty() { String::new() } else { format!("{time} ") };
-        self.write(output, format!("{time}{label}    | {said}").as_bytes())
+        write(output, format!("{time}{label}    | {said}").as_bytes())
     }
 
     fn label(&mut self, context: &str) -> String {
@@ -143,28 +152,12 @@ impl Printer<'_> {
         self.labels.insert(context.to_owned(), label.clone());
         label
     }
-
-    fn write(&self, output: u8, bytes: &[u8]) -> Result<()> {
-        if output == 2 {
-            std::io::stderr().lock().write_all(bytes)?;
-            return Ok(());
-        }
-        super::super::table::to_stdout(|out| Ok(out.write_all(bytes)?))
-    }
 }
 
-#[test]
-fn frames_are_cut_wherever_pieces_end() {
-    let stream = b"\x01\0\0\0\0\0\0\x03hi\n\x02\0\0\0\0\0\0\x02e\n";
-    for size in 1..stream.len() {
-        let (mut frames, mut seen) = (Frames::default(), Vec::new());
-        for piece in stream.chunks(size) {
-            let see = |output, bytes: &[u8]| {
-                seen.push((output, bytes.to_vec()));
-                Ok(())
-            };
-            frames.take(piece, see).unwrap();
-        }
-        assert_eq!(seen, [(1, b"hi\n".to_vec()), (2, b"e\n".to_vec())]);
+fn write(output: u8, bytes: &[u8]) -> Result<()> {
+    if output == 2 {
+        std::io::stderr().lock().write_all(bytes)?;
+        return Ok(());
     }
+    super::super::table::to_stdout(|out| Ok(out.write_all(bytes)?))
 }

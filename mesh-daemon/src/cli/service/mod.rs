@@ -1,8 +1,8 @@
 //! `meshctl service`: what should run.
 
-mod converge;
+pub(super) mod converge;
 mod edit;
-mod logs;
+pub(super) mod logs;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
@@ -10,8 +10,8 @@ use clap::Subcommand;
 use super::client::{self, Client, escape, filters, is_not_found};
 use super::each::{self, Each};
 use super::listing::{Listing, Style, line};
-use super::task;
 use super::words::{image, short};
+use super::{registry, task};
 use crate::api::wire;
 
 use converge::wait;
@@ -129,6 +129,9 @@ pub(super) struct How {
     /// Keep the image's tag: do not ask its registry for the digest.
     #[arg(long)]
     no_resolve_image: bool,
+    /// Send what this user's docker login keeps, for nodes to fetch the image with.
+    #[arg(long)]
+    with_registry_auth: bool,
 }
 
 pub(super) fn run(client: &Client, command: Command) -> Result<()> {
@@ -158,34 +161,34 @@ fn create(client: &Client, create: Create) -> Result<()> {
     container.args = create.args;
     container.image = create.image;
     create.edits.put(client, &mut spec)?;
-    let unresolved = if create.how.no_resolve_image { None } else { resolve_image(client, &mut spec) };
-    let created: wire::Created = client.post("/services/create", &spec)?;
-    unresolved.iter().for_each(|image| warn_of_tag(image));
+    let auth = create.how.auth(&spec);
+    let unresolved = create.how.resolve(client, &mut spec, auth.as_ref());
+    let created: wire::Created = client.post_with("/services/create", &spec, &headers(auth.as_ref()))?;
+    unresolved.iter().for_each(|image| registry::warn_of_tag(image));
     line(&created.id)?;
     if create.how.detach { Ok(()) } else { wait(client, &created.id, create.how.quiet) }
 }
 
-/// Pins the image to what its tag means now, so that all nodes run the same; a registry that does not
-/// answer leaves the tag, and whoever made the service is to be warned: then its name is returned.
-fn resolve_image(client: &Client, spec: &mut wire::ServiceSpec) -> Option<String> {
-    let container = spec.task_template.container_spec.as_mut()?;
-    if container.image.contains('@') || container.image.is_empty() {
-        return None;
+impl How {
+    /// Who the user is to the image's registry, if that may be sent.
+    fn auth(&self, spec: &wire::ServiceSpec) -> Option<String> {
+        let image = &spec.task_template.container_spec.as_ref()?.image;
+        if self.with_registry_auth { registry::auth(image) } else { None }
     }
-    match client.get::<wire::Distribution>(&format!("/distribution/{}/json", container.image)) {
-        Ok(found) => {
-            container.image = format!("{}@{}", container.image, found.descriptor.digest);
-            None
+
+    /// Gives the image its digest, or at least its tag; the image that no registry knew is returned.
+    fn resolve(&self, client: &Client, spec: &mut wire::ServiceSpec, auth: Option<&String>) -> Option<String> {
+        if !self.no_resolve_image {
+            return registry::pin(client, &mut spec.task_template, auth.map(String::as_str));
         }
-        Err(_) => Some(container.image.clone()),
+        let container = spec.task_template.container_spec.as_mut()?;
+        container.image = registry::tagged(&container.image);
+        None
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a warning beside the output that scripts read")]
-fn warn_of_tag(image: &str) {
-    eprintln!(
-        "image {image} could not be accessed on a registry to record\nits digest. Each node will access {image} independently,\npossibly leading to different nodes running different\nversions of the image.\n"
-    );
+fn headers(auth: Option<&String>) -> Vec<(&'static str, String)> {
+    auth.map(|auth| (registry::AUTH, auth.clone())).into_iter().collect()
 }
 
 /// Lists services; `more` narrows the list further.
@@ -217,7 +220,7 @@ pub(super) fn ls(client: &Client, style: &Style, more: Vec<(&str, &str)>) -> Res
     )
 }
 
-fn count(service: &wire::Service) -> (&'static str, String) {
+pub(super) fn count(service: &wire::Service) -> (&'static str, String) {
     let status = service.service_status.clone().unwrap_or_default();
     let running = format!("{}/{}", status.running_tasks, status.desired_tasks);
     let mode = &service.spec.mode;
@@ -257,9 +260,9 @@ fn ps(client: &Client, names: &[String], style: &task::PsStyle) -> Result<()> {
 }
 
 /// Writes a changed spec back.
-fn put(client: &Client, service: &wire::Service, query: &str) -> Result<()> {
+fn put(client: &Client, service: &wire::Service, query: &str, headers: &[(&str, String)]) -> Result<()> {
     let path = format!("/services/{}/update?version={}{query}", service.id, service.version.index);
-    client.post::<wire::Updated>(&path, &service.spec).map(drop)
+    client.post_with::<wire::Updated>(&path, &service.spec, headers).map(drop)
 }
 
 fn update(client: &Client, update: Update) -> Result<()> {
@@ -281,12 +284,12 @@ fn update(client: &Client, update: Update) -> Result<()> {
     let mut unresolved = None;
     if let Some(image) = update.image {
         container.image = image;
-        if !update.how.no_resolve_image {
-            unresolved = resolve_image(client, spec);
-        }
+        let auth = update.how.auth(spec);
+        unresolved = update.how.resolve(client, spec, auth.as_ref());
     }
-    put(client, &service, "")?;
-    unresolved.iter().for_each(|image| warn_of_tag(image));
+    let auth = update.how.auth(&service.spec);
+    put(client, &service, "", &headers(auth.as_ref()))?;
+    unresolved.iter().for_each(|image| registry::warn_of_tag(image));
     line(&update.service)?;
     if update.how.detach { Ok(()) } else { wait(client, &service.id, update.how.quiet) }
 }
@@ -300,7 +303,7 @@ fn scale(client: &Client, scales: &[String], detach: bool) -> Result<()> {
         let replicas = replicas.parse().with_context(|| format!("{name}: invalid replicas value {replicas}"))?;
         let mut service = get(client, name)?;
         edit::scale(&mut service.spec, replicas).map_err(|why| each::bare(format!("{name}: {why}")))?;
-        put(client, &service, "")?;
+        put(client, &service, "", &[])?;
         line(format!("{name} scaled to {replicas}"))?;
         changed.push(service.id);
         Ok(())
@@ -318,7 +321,7 @@ fn roll_back(client: &Client, name: &str, detach: bool, quiet: bool) -> Result<(
     if service.spec.mode.replicated_job.is_some() || service.spec.mode.global_job.is_some() {
         bail!("a job cannot be rolled back");
     }
-    put(client, &service, "&rollback=previous")?;
+    put(client, &service, "&rollback=previous", &[])?;
     line(name)?;
     if detach { Ok(()) } else { wait(client, &service.id, quiet) }
 }

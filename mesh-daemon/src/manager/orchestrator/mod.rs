@@ -5,11 +5,13 @@
 //! how a change goes), which a new leader does without. It looks at how things stand, not at what
 //! happened: called twice it says the same, and after any loss it finds its way.
 //!
-//! Places first (`replicated`, `global`, `job`), then what ended (`restart`), then changes (`update`).
+//! Places first (`replicated`, `global`, `job`), then what ended (`restart`), then changes (`update`), then
+//! what could stand better (`rebalance`).
 
 mod global;
 mod job;
 mod reaper;
+mod rebalance;
 mod replicated;
 mod restart;
 mod slot;
@@ -17,6 +19,7 @@ mod update;
 
 use jiff::Timestamp;
 
+use self::rebalance::Moves;
 pub(super) use self::restart::later;
 use self::restart::{Restarts, Start};
 use self::slot::{Place, Seat, Slot, seat};
@@ -36,6 +39,7 @@ pub type Ids = Box<dyn FnMut() -> TaskId + Send>;
 struct Memory {
     restarts: Restarts,
     updates: Updates,
+    moves: Moves,
 }
 
 /// Decides which tasks there should be.
@@ -110,6 +114,7 @@ impl Orchestrator {
         let Some(service) = view.services().get(id) else {
             self.memory.restarts.forget(id);
             self.memory.updates.forget(id);
+            self.memory.moves.forget(id);
             let tasks = slot::tasks(view, id).filter(|task| task.desired_state < TaskState::Remove);
             plan.steps.extend(tasks.map(|task| Step::Want { task: task.id, state: TaskState::Remove }));
             reaper::plan(view, id, 0, &mut plan);
@@ -149,6 +154,7 @@ impl Orchestrator {
         }
         if !service.spec.mode.is_job() {
             update::plan(&mut context, service, &staying, &mut plan);
+            rebalance::plan(&mut context, service, &staying, &mut plan);
         }
         let limit = view.cluster().map_or(5, |cluster| cluster.spec.orchestration.task_history_retention_limit);
         reaper::plan(view, id, limit, &mut plan);

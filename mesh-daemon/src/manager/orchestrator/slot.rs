@@ -101,8 +101,12 @@ pub(super) fn is_current(view: &Tables, service: &Service, task: &Task) -> bool 
         return true;
     }
     let wanted = template(service);
-    let same = TaskSpec { placement: wanted.placement.clone(), docker: None, ..task.spec.clone() }
-        == TaskSpec { docker: None, ..wanted.clone() };
+    let same = TaskSpec {
+        placement: wanted.placement.clone(),
+        registry_auth: wanted.registry_auth.clone(),
+        docker: None,
+        ..task.spec.clone()
+    } == TaskSpec { docker: None, ..wanted.clone() };
     let placed = task.spec.placement == wanted.placement
         || task
             .node_id

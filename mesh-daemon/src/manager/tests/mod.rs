@@ -1,6 +1,7 @@
 //! The controllers together, on a store of their own, with nodes that do as they are told.
 
 mod anything;
+mod rebalance;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use self::body::TASK;
 use super::files;
-use super::images::{Credentials, Digest, ImageSummary};
+use super::images::{Credentials, Described, Digest, ImageSummary};
 use super::{
     Answer, Container, ContainerId, Description, Exec, ExecSession, Exit, Health, LogQuery, LogStream, NetworkOrder,
     Output, Runtime, RuntimeError, Size, Started, State, Stats, Status, Stream,
@@ -93,17 +93,6 @@ impl DockerRuntime {
     }
 
     async fn fetch(&self, reference: &str, credentials: &Credentials) -> Result<(), RuntimeError> {
-        let credentials = match credentials {
-            Credentials::Anonymous => None,
-            Credentials::Basic { user, password } => Some(DockerCredentials {
-                username: Some(user.clone()),
-                password: Some(password.clone()),
-                ..DockerCredentials::default()
-            }),
-            Credentials::Bearer(token) => {
-                Some(DockerCredentials { registrytoken: Some(token.clone()), ..DockerCredentials::default() })
-            }
-        };
         // Without a tag the engine fetches all of them.
         let from = if reference.contains('@') || has_tag(reference) {
             by_digest(reference)
@@ -111,7 +100,7 @@ impl DockerRuntime {
             format!("{reference}:latest")
         };
         let options = CreateImageOptions { from_image: Some(from), ..CreateImageOptions::default() };
-        let mut progress = self.docker.create_image(Some(options), None, credentials);
+        let mut progress = self.docker.create_image(Some(options), None, for_engine(credentials));
         while let Some(step) = progress.next().await {
             step.map_err(failed(format!("pull image {reference}")))?;
         }
@@ -195,7 +184,7 @@ impl DockerRuntime {
         self.docker.kill_container(&id.0, Some(options)).await.map_err(|error| of(id, "kill", error))
     }
 
-    async fn stop(&self, id: &ContainerId) -> Result<Exit, RuntimeError> {
+    async fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<Exit, RuntimeError> {
         let seen = self.seen(id).await?;
         let config = seen.config.clone().unwrap_or_default();
         match seen::status(id.clone(), seen).state {
@@ -206,7 +195,8 @@ impl DockerRuntime {
             }
             State::Running { .. } => {}
         }
-        let grace = Duration::from_secs(config.stop_timeout.and_then(|grace| u64::try_from(grace).ok()).unwrap_or(10));
+        let own = config.stop_timeout.and_then(|grace| u64::try_from(grace).ok()).unwrap_or(10);
+        let grace = grace.unwrap_or(Duration::from_secs(own));
         // It may have ended meanwhile, or know no such signal: what counts is whether it ends.
         if let Err(error) = self.signal(id, config.stop_signal.as_deref().unwrap_or("SIGTERM")).await {
             tracing::debug!(container = %id, %error, "cannot be asked to stop");
@@ -386,8 +376,8 @@ impl Runtime for DockerRuntime {
         Box::pin(self.ended(id))
     }
 
-    fn shutdown<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, Exit> {
-        Box::pin(self.stop(id))
+    fn shutdown<'a>(&'a self, id: &'a ContainerId, grace: Option<Duration>) -> Answer<'a, Exit> {
+        Box::pin(self.stop(id, grace))
     }
 
     fn kill<'a>(&'a self, id: &'a ContainerId, signal: &'a str) -> Answer<'a, ()> {
@@ -467,8 +457,38 @@ impl Runtime for DockerRuntime {
         })
     }
 
+    fn describe<'a>(&'a self, reference: &'a str, credentials: &'a Credentials) -> Answer<'a, Described> {
+        Box::pin(async move {
+            let asked = self.docker.inspect_registry_image(reference, for_engine(credentials)).await;
+            seen::described(asked.map_err(failed(format!("ask the registry of {reference}")))?)
+        })
+    }
+
+    fn leave(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            for id in self.find(None).await? {
+                self.unmake(&id).await?;
+            }
+            Ok(())
+        })
+    }
+
     fn collect_images(&self) -> Answer<'_, Vec<String>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+}
+
+fn for_engine(credentials: &Credentials) -> Option<DockerCredentials> {
+    match credentials {
+        Credentials::Anonymous => None,
+        Credentials::Basic { user, password } => Some(DockerCredentials {
+            username: Some(user.clone()),
+            password: Some(password.clone()),
+            ..DockerCredentials::default()
+        }),
+        Credentials::Bearer(token) => {
+            Some(DockerCredentials { registrytoken: Some(token.clone()), ..DockerCredentials::default() })
+        }
     }
 }
 

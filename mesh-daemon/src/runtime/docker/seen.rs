@@ -2,14 +2,14 @@
 
 use bollard::container::LogOutput;
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerStatsResponse, HealthStatusEnum,
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerStatsResponse, DistributionInspect, HealthStatusEnum,
     ImageSummary as EngineImage,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{ContainerId, Digest, Exit, Health, ImageSummary, Output, State, Stats, Status, Stream, TASK};
-use crate::runtime::LogLine;
+use super::{ContainerId, Described, Digest, Exit, Health, ImageSummary, Output, State, Stats, Status, Stream, TASK};
+use crate::runtime::{LogLine, RuntimeError};
 
 fn time(text: Option<&str>) -> Timestamp {
     text.and_then(|text| text.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -128,6 +128,19 @@ pub(super) fn stats(seen: &ContainerStatsResponse) -> Stats {
         }),
         disk_bytes: (moved("read"), moved("write")),
     }
+}
+
+/// What a registry said of a name.
+pub(super) fn described(seen: DistributionInspect) -> Result<Described, RuntimeError> {
+    let descriptor = seen.descriptor;
+    let digest = descriptor.digest.unwrap_or_default().parse()?;
+    let platform = |of: bollard::models::OciPlatform| (of.os.unwrap_or_default(), of.architecture.unwrap_or_default());
+    Ok(Described {
+        digest,
+        media_type: descriptor.media_type.unwrap_or_default(),
+        size: descriptor.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+        platforms: seen.platforms.into_iter().map(platform).collect(),
+    })
 }
 
 /// An image. The engine gives a digest of the manifest only for what came from a registry.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::images::{Credentials, Digest, ImageSummary};
+use super::images::{Credentials, Described, Digest, ImageError, ImageSummary};
 use super::{
     Answer, Container, ContainerId, Description, Exec, ExecSession, Exit, Health, LogLine, LogQuery, LogStream,
     NetworkOrder, Runtime, RuntimeError, Started, State, Stats, Status, Stream,
@@ -220,13 +220,13 @@ impl FakeRuntime {
         }
     }
 
-    async fn stop(&self, id: &ContainerId) -> Result<Exit, RuntimeError> {
+    async fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<Exit, RuntimeError> {
         let fake = self.get(id)?;
         let life = self.life(&fake);
         if life.exit.is_none() && life.started.is_none() {
             self.exit(&fake, 0, true);
         }
-        let grace = fake.container.spec.stop_grace();
+        let grace = grace.unwrap_or_else(|| fake.container.spec.stop_grace());
         let (after, code) = match fake.script.stops {
             Some((after, code)) if after <= grace => (after, code),
             _ => (grace, 137),
@@ -293,8 +293,8 @@ impl Runtime for FakeRuntime {
         Box::pin(self.ended(id))
     }
 
-    fn shutdown<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, Exit> {
-        Box::pin(self.stop(id))
+    fn shutdown<'a>(&'a self, id: &'a ContainerId, grace: Option<Duration>) -> Answer<'a, Exit> {
+        Box::pin(self.stop(id, grace))
     }
 
     fn kill<'a>(&'a self, id: &'a ContainerId, signal: &'a str) -> Answer<'a, ()> {
@@ -398,6 +398,20 @@ impl Runtime for FakeRuntime {
 
     fn remove_image<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn describe<'a>(&'a self, reference: &'a str, _credentials: &'a Credentials) -> Answer<'a, Described> {
+        let unknown = ImageError::Unknown { reference: reference.to_owned() };
+        Box::pin(std::future::ready(Err(unknown.into())))
+    }
+
+    fn leave(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            for status in self.list().await? {
+                self.remove(&status.id).await?;
+            }
+            Ok(())
+        })
     }
 
     fn collect_images(&self) -> Answer<'_, Vec<String>> {

@@ -56,7 +56,7 @@ async fn one_that_does_not_listen_is_killed_after_its_grace() {
     for (stops, code, after) in [(Some((ticks(3), 0)), 0, 3), (None, 137, 10), (Some((ticks(99), 0)), 137, 10)] {
         let runtime = runtime(Script { stops, ..Script::default() });
         let id = started(&runtime).await;
-        let exit = runtime.shutdown(&id).await.unwrap();
+        let exit = runtime.shutdown(&id, None).await.unwrap();
         assert_eq!(exit.code, code, "{stops:?}");
         assert_at(exit.at, after);
     }

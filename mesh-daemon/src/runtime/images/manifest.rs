@@ -157,6 +157,41 @@ pub(super) fn choose<'a>(reference: &str, index: &'a ImageIndex) -> Result<&'a D
     })
 }
 
+/// What the entries of an index run on; what is no image (a signature) says `unknown`.
+pub(super) fn platforms(index: &ImageIndex) -> Vec<(String, String)> {
+    let all = index.manifests().iter().filter_map(|entry| entry.platform().as_ref());
+    let named = all.map(|of| (of.os().to_string(), of.architecture().to_string()));
+    named.filter(|(os, _)| os != "unknown").collect()
+}
+
+/// What an image runs on, by its configuration.
+pub(super) fn platform(what: &str, config: &[u8]) -> Result<(String, String), ImageError> {
+    #[derive(Deserialize)]
+    #[serde(default)]
+    struct Platform {
+        os: String,
+        architecture: String,
+    }
+    impl Default for Platform {
+        fn default() -> Self {
+            Self { os: "linux".to_owned(), architecture: String::new() }
+        }
+    }
+    let read: Platform = serde_json::from_slice(config).map_err(|source| malformed(what, source))?;
+    Ok((read.os, read.architecture))
+}
+
+/// The kind of a document, by its own words.
+pub(super) fn media_type(document: &[u8]) -> String {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Kind {
+        media_type: Option<String>,
+    }
+    let kind: Option<Kind> = serde_json::from_slice(document).ok();
+    kind.and_then(|kind| kind.media_type).unwrap_or_else(|| "application/vnd.oci.image.manifest.v1+json".to_owned())
+}
+
 /// The digest that a descriptor names.
 pub(super) fn digest(descriptor: &Descriptor) -> Result<Digest, ImageError> {
     descriptor.digest().to_string().parse()

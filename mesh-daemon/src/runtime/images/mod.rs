@@ -5,6 +5,7 @@
 //! own, and stacked by overlayfs. Never runs anything.
 
 mod content;
+mod credentials;
 mod digest;
 mod entry;
 mod error;
@@ -18,8 +19,9 @@ mod store;
 mod tests;
 mod unpack;
 
+pub use credentials::{Credentials, CredentialsError};
 pub use digest::Digest;
 pub use error::ImageError;
 pub use manifest::{Image, ImageConfig, ImageHealthcheck, LAYERS};
-pub use pull::Credentials;
+pub use pull::Described;
 pub use store::{Hold, ImageOptions, ImageStore, ImageSummary, Used};

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 use oci_spec::image::Descriptor;
 use tokio::sync::mpsc;
 
 use super::ImageError;
 use super::content::Content;
+use super::credentials::Credentials;
 use super::digest::Digest;
 use super::manifest::{self, Document};
 
@@ -28,6 +28,9 @@ const AT_ONCE: usize = 3;
 /// Pieces of a blob between network and disk.
 const PIECES: usize = 16;
 
+/// A configuration that is larger is none.
+const MAX_CONFIG: usize = 4 << 20;
+
 const MANIFESTS: &[&str] = &[
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.index.v1+json",
@@ -35,41 +38,17 @@ const MANIFESTS: &[&str] = &[
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
 
-/// Who asks a registry.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Credentials {
-    /// Nobody in particular.
-    #[default]
-    Anonymous,
-    /// A user.
-    Basic {
-        /// Name.
-        user: String,
-        /// Password or token.
-        password: String,
-    },
-    /// The bearer of a token that the registry itself gave.
-    Bearer(String),
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Anonymous => "anonymous",
-            Self::Basic { .. } => "a user and a password",
-            Self::Bearer(_) => "a token",
-        })
-    }
-}
-
-impl Credentials {
-    fn for_client(&self) -> RegistryAuth {
-        match self {
-            Self::Anonymous => RegistryAuth::Anonymous,
-            Self::Basic { user, password } => RegistryAuth::Basic(user.clone(), password.clone()),
-            Self::Bearer(token) => RegistryAuth::Bearer(token.clone()),
-        }
-    }
+/// What a registry says of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// What the name stands for now: of a manifest, or of the index of several.
+    pub digest: Digest,
+    /// The kind of document that it is.
+    pub media_type: String,
+    /// Its bytes.
+    pub size: u64,
+    /// What it runs on: operating system and architecture.
+    pub platforms: Vec<(String, String)>,
 }
 
 /// A client of one registry for one user. The library remembers the first credentials that it is
@@ -123,6 +102,33 @@ impl Registry {
         let fetched = blobs.into_iter().map(|blob| self.blob(content, reference, blob));
         futures_util::stream::iter(fetched).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         Ok((manifest, index))
+    }
+
+    /// What a name stands for, without fetching more than its documents; nothing is kept.
+    pub(super) async fn describe(&self, reference: &Reference) -> Result<Described, ImageError> {
+        let auth = self.credentials.for_client();
+        let error = |source| self.failed(reference, source);
+        self.client.auth(reference, &auth, RegistryOperation::Pull).await.map_err(error)?;
+        let (bytes, digest) = self.client.pull_manifest_raw(reference, &auth, MANIFESTS).await.map_err(error)?;
+        let what = format!("manifest {digest}");
+        let platforms = match Document::parse(&what, &bytes)? {
+            Document::Index(index) => manifest::platforms(&index),
+            Document::Manifest(parts) => {
+                let config = parts.config().digest().to_string();
+                let mut pieces = self.client.pull_blob_stream(reference, config.as_str()).await.map_err(error)?.stream;
+                let mut config = Vec::new();
+                while let Some(piece) = pieces.try_next().await.map_err(|source| error(source.into()))? {
+                    config.extend_from_slice(&piece);
+                    if config.len() > MAX_CONFIG {
+                        let (found, limit) = (config.len() as u64, MAX_CONFIG as u64);
+                        return Err(ImageError::Limit { what: "the size of the configuration", found, limit });
+                    }
+                }
+                vec![manifest::platform(&what, &config)?]
+            }
+        };
+        let digest = digest.parse()?;
+        Ok(Described { digest, media_type: manifest::media_type(&bytes), size: bytes.len() as u64, platforms })
     }
 
     /// A manifest or index, checked against the digest by which it was asked for, and kept.

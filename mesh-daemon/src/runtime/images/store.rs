@@ -11,11 +11,12 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock, RwLockWriteGuard};
 
 use super::ImageError;
 use super::content::Content;
+use super::credentials::Credentials;
 use super::digest::Digest;
 use super::import::{self, Found};
 use super::layers::Layers;
 use super::manifest::{self, Image};
-use super::pull::{Credentials, Registry, blocking};
+use super::pull::{Described, Registry, blocking};
 use super::references::{self, Named, References};
 use crate::runtime::turns::Turns;
 
@@ -146,6 +147,15 @@ impl ImageStore {
         let image = manifest::read(&self.0.content, &manifest)?;
         self.references().put(parsed.whole(), Named { manifest, index, used: (self.0.clock)() })?;
         Ok(image)
+    }
+
+    /// What a name stands for in its registry now.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, refuses, or does not have it.
+    pub async fn describe(&self, reference: &str, who: &Credentials) -> Result<Described, ImageError> {
+        let parsed = references::parse(reference)?;
+        self.registry(&parsed, who)?.describe(&parsed).await
     }
 
     /// Takes every image of a file or directory: an OCI layout, or what `docker save` writes. `name` is for

@@ -228,7 +228,7 @@ impl Inner {
         record::write(&directory.exit(), &record::lost((self.clock)()))
     }
 
-    pub(super) async fn shutdown(&self, id: &ContainerId) -> Result<Exit, RuntimeError> {
+    pub(super) async fn shutdown(&self, id: &ContainerId, grace: Option<Duration>) -> Result<Exit, RuntimeError> {
         let (directory, record) = self.record(id)?;
         if directory.phase()? == Phase::Is(State::Created) {
             let _turn = self.turns.take(&id.0).await;
@@ -248,7 +248,8 @@ impl Inner {
             Err(RuntimeError::Refused { .. }) | Ok(()) => true,
             Err(other) => return Err(other),
         };
-        let grace = if asked { Duration::from_millis(record.grace_ms) } else { Duration::ZERO };
+        let own = || Duration::from_millis(record.grace_ms);
+        let grace = if asked { grace.unwrap_or_else(own) } else { Duration::ZERO };
         if let Ok(exit) = tokio::time::timeout(grace, self.wait(id)).await {
             return exit;
         }

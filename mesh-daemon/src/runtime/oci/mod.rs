@@ -34,7 +34,7 @@ use self::control::Control;
 use self::logs::Place;
 use self::record::{Directory, Phase, Record};
 use self::volumes::Volumes;
-use super::images::{Credentials, Digest, ImageOptions, ImageStore, ImageSummary};
+use super::images::{Credentials, Described, Digest, ImageOptions, ImageStore, ImageSummary};
 use super::turns::Turns;
 use super::{
     Answer, Container, ContainerId, Description, Exec, ExecSession, Exit, Health, LogQuery, LogStream, NetworkOrder,
@@ -137,22 +137,6 @@ impl OciRuntime {
         }));
         runtime.0.adopt().await?;
         Ok(runtime)
-    }
-
-    /// Removes every container and what all of them share but images and volumes: for a node that leaves.
-    ///
-    /// # Errors
-    /// A container cannot be removed.
-    pub async fn leave(&self) -> Result<(), RuntimeError> {
-        for directory in self.0.directories()? {
-            if let Some(record) = record::read::<Record>(&directory.record())? {
-                self.0.remove(&record.id).await?;
-            }
-        }
-        self.0.hierarchies.remove_empty(&self.0.options.cgroup_parent);
-        // Others may keep theirs there; it is empty where ours were alone.
-        let _ = fs::remove_dir(&self.0.options.state);
-        Ok(())
     }
 
     /// The store of images, for what [`Runtime`] has no word for.
@@ -330,8 +314,8 @@ impl Runtime for OciRuntime {
         Box::pin(self.0.wait(id))
     }
 
-    fn shutdown<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, Exit> {
-        Box::pin(self.0.shutdown(id))
+    fn shutdown<'a>(&'a self, id: &'a ContainerId, grace: Option<Duration>) -> Answer<'a, Exit> {
+        Box::pin(self.0.shutdown(id, grace))
     }
 
     fn kill<'a>(&'a self, id: &'a ContainerId, signal: &'a str) -> Answer<'a, ()> {
@@ -438,6 +422,24 @@ impl Runtime for OciRuntime {
 
     fn remove_image<'a>(&'a self, reference: &'a str) -> Answer<'a, ()> {
         Box::pin(async move { Ok(self.0.images.remove(reference).await?) })
+    }
+
+    fn describe<'a>(&'a self, reference: &'a str, credentials: &'a Credentials) -> Answer<'a, Described> {
+        Box::pin(async move { Ok(self.0.images.describe(reference, credentials).await?) })
+    }
+
+    fn leave(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            for directory in self.0.directories()? {
+                if let Some(record) = record::read::<Record>(&directory.record())? {
+                    self.0.remove(&record.id).await?;
+                }
+            }
+            self.0.hierarchies.remove_empty(&self.0.options.cgroup_parent);
+            // Others may keep theirs there; it is empty where ours were alone.
+            let _ = fs::remove_dir(&self.0.options.state);
+            Ok(())
+        })
     }
 
     fn collect_images(&self) -> Answer<'_, Vec<String>> {

@@ -7,12 +7,13 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use oci_client::Reference;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-use super::images::{Credentials, ImageSummary};
+use super::images::{Credentials, Described, ImageSummary};
 use super::{
     Answer, Container, ContainerId, Description, Exec, ExecSession, Exit, Health, LogQuery, LogStream, NetworkOrder,
     Runtime, RuntimeError, Started, State, Stats, Status,
@@ -196,11 +197,11 @@ impl Runtime for Told {
         })
     }
 
-    fn shutdown<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, Exit> {
+    fn shutdown<'a>(&'a self, id: &'a ContainerId, grace: Option<Duration>) -> Answer<'a, Exit> {
         Box::pin(async move {
             self.adopt(id).await;
             let ran = self.running().contains(id);
-            let exit = self.inner.shutdown(id).await?;
+            let exit = self.inner.shutdown(id, grace).await?;
             self.died(id, &exit).await;
             if ran {
                 self.tell_of(id, Act::Stopped).await;
@@ -255,6 +256,14 @@ impl Runtime for Told {
 
     fn images(&self) -> Answer<'_, Vec<ImageSummary>> {
         self.inner.images()
+    }
+
+    fn describe<'a>(&'a self, reference: &'a str, credentials: &'a Credentials) -> Answer<'a, Described> {
+        self.inner.describe(reference, credentials)
+    }
+
+    fn leave(&self) -> Answer<'_, ()> {
+        self.inner.leave()
     }
 
     fn pull<'a>(&'a self, reference: &'a str, credentials: &'a Credentials) -> Answer<'a, ()> {
