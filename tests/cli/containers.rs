@@ -9,7 +9,7 @@ use harness::{Output, Plan, image};
 const TALKS: &str = "trap 'exit 0' TERM; echo start >&2; sleep 0.5; for i in 0 1 2; do echo line $i; done; while true; do sleep 0.1; done";
 
 /// An image with busybox as its shell.
-fn shell() -> Image {
+pub(super) fn shell() -> Image {
     let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
     let file = |name: &str| (name.to_owned(), busybox.clone(), 0o755);
     Image::pack(&ImagePlan {
@@ -21,12 +21,12 @@ fn shell() -> Image {
     .unwrap()
 }
 
-fn attempt(node: &Node, arguments: &[&str]) -> Output {
+pub(super) fn attempt(node: &Node, arguments: &[&str]) -> Output {
     node.command(arguments).attempt().unwrap()
 }
 
 #[track_caller]
-fn docker(node: &Node, line: &str) -> String {
+pub(super) fn docker(node: &Node, line: &str) -> String {
     node.docker(&line.split(' ').collect::<Vec<_>>()).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -60,6 +60,8 @@ fn containers_and_images_of_a_node_are_seen_and_driven_by_docker() {
     let node = &nodes.nodes[0];
     nodes.form(1).unwrap();
     check_images(node);
+    let used = docker(node, "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}");
+    assert!(used.lines().any(|row| row == "Images|2|0"), "{used}");
 
     let create = ["service", "create", "-d", "--no-resolve-image", "--restart-delay", "0s", "--name", "chat"];
     node.docker(&[&create[..], &["shell:1", "/bin/sh", "-c", TALKS]].concat()).unwrap();

@@ -2,7 +2,11 @@
 //! is 1, and nothing is left attached or pinned.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[cfg(test)]
+mod anywhere;
 mod api;
+#[cfg(test)]
+mod clients;
 #[cfg(test)]
 mod containers;
 mod desired;

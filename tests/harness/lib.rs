@@ -5,12 +5,15 @@
 //! dropped, and what a killed run leaves behind goes with the next one. It never touches the root
 //! namespace's links, addresses or routes, and knows nothing of the programs under test.
 
+pub mod agreement;
 pub mod capture;
 pub mod clients;
 pub mod image;
+pub mod load;
 pub mod meshd;
 pub mod netns;
 pub mod nodes;
+pub mod outcome;
 pub mod packet;
 pub mod pcap;
 pub mod process;

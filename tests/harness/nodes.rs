@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use mesh_daemon::runtime::Runtime as _;
 use mesh_daemon::runtime::oci::{OciOptions, OciRuntime};
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -44,6 +45,8 @@ pub struct Node {
     pub host: Host,
     /// Its pins.
     pub pins: PathBuf,
+    /// How long its daemons are waited for, from the next start on; None: as long as users' are.
+    pub absence: Option<Duration>,
     folder: PathBuf,
     process: Option<Proc>,
     /// What the daemons before this one said.
@@ -53,6 +56,20 @@ pub struct Node {
 impl Nodes {
     /// Makes the machines, puts an image in each store, and starts the daemons. They are in no swarm.
     pub fn start(plan: &Plan, image: &Image) -> Result<Self> {
+        Self::start_each(plan, image, |_| Ok(()))
+    }
+
+    /// As [`Nodes::start`]; what each node keeps of a swarm lies on a disk of so many MiB.
+    pub fn start_on_small_disks(plan: &Plan, image: &Image, mib: u32) -> Result<Self> {
+        Self::start_each(plan, image, |node| {
+            let dir = node.state_dir();
+            std::fs::create_dir_all(&dir)?;
+            let size = format!("size={mib}m");
+            mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some(size.as_str())).context("a small disk")
+        })
+    }
+
+    fn start_each(plan: &Plan, image: &Image, prepare: impl Fn(&Node) -> Result<()>) -> Result<Self> {
         let bed = Bed::new(plan)?;
         let ports = Ports::open(&bed)?;
         let (pins, folder) = (bed.pin_dir("nodes")?, bed.folder("nodes")?);
@@ -63,11 +80,13 @@ impl Nodes {
             let mut node = Node {
                 host: host.clone(),
                 pins: pins.join(&host.name),
+                absence: None,
                 folder: folder.join(&host.name),
                 process: None,
                 past: String::new(),
             };
             node.load(&archive)?;
+            prepare(&node)?;
             node.start()?;
             nodes.push(node);
         }
@@ -84,6 +103,13 @@ impl Nodes {
             node.docker(&["swarm", "join", "--token", token.trim(), &format!("{}:2377", first.host.ip4)])?;
         }
         Ok(())
+    }
+
+    /// Which node leads, as node `at` has it.
+    pub fn leader(&self, at: usize) -> Result<usize> {
+        let rows = self.docker(at, &["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"])?;
+        let name = rows.lines().find_map(|row| row.strip_suffix(" Leader")).context("nobody leads")?;
+        self.nodes.iter().position(|node| node.host.name == name).with_context(|| format!("no node {name}"))
     }
 
     /// The docker CLI at a node; what it printed.
@@ -140,6 +166,11 @@ impl Node {
         self.run_dir().join("docker.sock")
     }
 
+    /// Where it keeps what it has of a swarm.
+    pub fn state_dir(&self) -> PathBuf {
+        self.root().join("swarm")
+    }
+
     fn root(&self) -> PathBuf {
         self.folder.join("lib")
     }
@@ -180,7 +211,11 @@ impl Node {
         argv.extend(["--pin-dir".into(), self.pins.clone().into(), "node".into()]);
         argv.extend(["--root".into(), self.root().into(), "--run".into(), self.run_dir().into()]);
         // The log's library tells each heartbeat that finds nobody.
-        let mut process = self.host.ns.command(argv).env("RUST_LOG", "info,openraft=error").spawn()?;
+        let mut command = self.host.ns.command(argv).env("RUST_LOG", "info,openraft=error");
+        if let Some(absence) = self.absence {
+            command = command.env("MESH_ABSENCE", absence.as_secs().to_string());
+        }
+        let mut process = command.spawn()?;
         process.wait_line("ready", LIMIT)?;
         self.process = Some(process);
         Ok(())
@@ -204,14 +239,34 @@ impl Node {
         Ok(output)
     }
 
-    /// Switches the machine off: first its cable, so that nobody hears of it, then everything that runs.
-    pub fn power_off(&mut self, bed: &Bed) -> Result<()> {
-        bed.wire.ip(&[format!("link set {} down", self.host.port)])?;
+    /// Stops its daemon where it is, or has it go on.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.as_ref().with_context(|| format!("{} is not running", self.host.name))?.signal(signal)
+    }
+
+    /// Ends everything that runs on the machine by SIGKILL; its kernel goes on.
+    pub fn kill_all(&mut self) -> Result<()> {
         let spaces = [&self.spaces()?[..], &[self.host.ns.path()]].concat();
         registry::kill_inside(&spaces)?;
         let process = self.process.take().with_context(|| format!("{} is not running", self.host.name))?;
         self.past += &process.wait(LIMIT)?.stderr;
         Ok(())
+    }
+
+    /// Pulls the machine's cable.
+    pub fn unplug(&self, bed: &Bed) -> Result<()> {
+        bed.wire.ip(&[format!("link set {} down", self.host.port)])
+    }
+
+    /// Puts the cable in again.
+    pub fn plug(&self, bed: &Bed) -> Result<()> {
+        bed.wire.ip(&[format!("link set {} up", self.host.port)])
+    }
+
+    /// Switches the machine off: first its cable, so that nobody hears of it, then everything that runs.
+    pub fn power_off(&mut self, bed: &Bed) -> Result<()> {
+        self.unplug(bed)?;
+        self.kill_all()
     }
 
     /// The network namespaces of its tasks.
@@ -237,11 +292,23 @@ impl Node {
         Ok(names.filter(|name| !["lo", self.host.uplink].contains(name)).map(str::to_owned).collect())
     }
 
-    /// Processes in its namespaces beside its daemon: shims and containers.
+    /// Does its daemon run?
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Processes in its namespaces beside its daemon and the holder of its place: shims and containers.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let spaces = [&self.spaces()?[..], &[self.host.ns.path()]].concat();
         let own = self.process.as_ref().map(|process| process.id().cast_signed());
-        Ok(registry::inside(&spaces)?.into_iter().filter(|pid| Some(*pid) != own).collect())
+        let all = registry::inside(&spaces)?.into_iter();
+        Ok(all.filter(|pid| Some(*pid) != own && !is_holder(*pid)).collect())
+    }
+
+    /// The holders of its place: there is one while it is in a swarm.
+    pub fn holders(&self) -> Result<Vec<i32>> {
+        let all = registry::inside(&[self.host.ns.path()])?;
+        Ok(all.into_iter().filter(|pid| is_holder(*pid)).collect())
     }
 
     /// Everything that daemons on it said.
@@ -323,6 +390,12 @@ impl Node {
     pub fn ns(&self) -> &Netns {
         &self.host.ns
     }
+}
+
+/// Whether this process is `meshd hold`.
+fn is_holder(pid: i32) -> bool {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split(|byte| *byte == 0).nth(1) == Some(b"hold")
 }
 
 /// Processes in these network namespaces.

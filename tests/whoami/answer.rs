@@ -1,26 +1,16 @@
-//! The one line that every client gets, and the count of clients being answered.
+//! The one line that every client gets.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// How long a shutdown waits for requests that are being answered.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 pub(crate) struct Answers {
     name: String,
     sequence: AtomicU64,
-    busy: Mutex<usize>,
-    idle: Condvar,
 }
-
-/// A request being answered.
-pub(crate) struct Busy<'a>(&'a Answers);
 
 impl Answers {
     pub(crate) fn new(name: String) -> Self {
-        Self { name, sequence: AtomicU64::new(0), busy: Mutex::new(0), idle: Condvar::new() }
+        Self { name, sequence: AtomicU64::new(0) }
     }
 
     /// Who asked, whom, over what, and as which number since the start.
@@ -35,28 +25,6 @@ impl Answers {
             local.unwrap_or_default(),
             quoted(said),
         )
-    }
-
-    pub(crate) fn busy(&self) -> Busy<'_> {
-        *self.count() += 1;
-        Busy(self)
-    }
-
-    /// Waits for the requests being answered; those that hang do not hold up the end for long.
-    pub(crate) fn finish(&self) {
-        let _ = self.idle.wait_timeout_while(self.count(), DRAIN_LIMIT, |busy| *busy > 0);
-    }
-
-    fn count(&self) -> MutexGuard<'_, usize> {
-        // A number is whole even if a thread panicked while it held the lock.
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        *self.0.count() -= 1;
-        self.0.idle.notify_all();
     }
 }
 

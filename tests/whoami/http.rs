@@ -19,6 +19,7 @@ pub(crate) fn serve(
     reader: &mut BufReader<&TcpStream>,
     mut to: &TcpStream,
     answer: impl FnOnce(&str) -> String,
+    closing: impl FnOnce() -> bool,
 ) -> io::Result<bool> {
     let mut words = line.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -29,7 +30,7 @@ pub(crate) fn serve(
         "GET" | "HEAD" => ("200 OK", answer(path)),
         _ => ("405 Method Not Allowed", "GET and HEAD only\n".to_owned()),
     };
-    keep &= !has_body;
+    keep &= !has_body && !closing();
     let connection = if keep { "keep-alive" } else { "close" };
     let mut response = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",

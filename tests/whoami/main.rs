@@ -13,14 +13,16 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use answer::Answers;
 
 const USAGE: &str = "whoami [--name NAME] [--port PORT] [--max-connections N] [--idle-ms MS]";
 /// Longest line and longest header line.
 const LINE_MAX: u64 = 4096;
+/// How long an end waits for clients.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// Longest datagram over IP.
 const DATAGRAM_MAX: usize = 65_536;
 
@@ -36,6 +38,8 @@ struct Server {
     max_connections: usize,
     idle: Duration,
     connections: AtomicUsize,
+    /// It is to end: clients on kept connections are told with their next answer.
+    closing: AtomicBool,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +60,7 @@ fn run(config: Config) -> io::Result<()> {
         max_connections: config.max_connections,
         idle: config.idle,
         connections: AtomicUsize::new(0),
+        closing: AtomicBool::new(false),
     });
     let port = tcp.local_addr()?.port();
     let (datagrams, streams) = (Arc::clone(&server), Arc::clone(&server));
@@ -63,7 +68,7 @@ fn run(config: Config) -> io::Result<()> {
     std::thread::Builder::new().name("tcp".into()).spawn(move || streams.serve_tcp(&tcp))?;
     writeln!(io::stdout(), "whoami listens on port {port}")?;
     shutdown.wait()?;
-    server.answers.finish();
+    server.finish();
     Ok(())
 }
 
@@ -105,6 +110,15 @@ fn hostname() -> String {
 }
 
 impl Server {
+    /// Tells clients that it ends, and waits until they have gone; those that stay silent do not hold it up for long.
+    fn finish(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        while self.connections.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     fn serve_udp(&self, socket: &UdpSocket) {
         let mut datagram = vec![0; DATAGRAM_MAX];
         loop {
@@ -147,10 +161,10 @@ impl Server {
         let local = stream.local_addr().ok();
         let mut reader = BufReader::new(stream);
         while let Some(line) = read_line(&mut reader)? {
-            let _busy = self.answers.busy();
             if http::is_request(&line) {
                 let ask = |path: &str| self.answers.reply("http", peer, local, path);
-                if !http::serve(&line, &mut reader, stream, ask)? {
+                let closing = || self.closing.load(Ordering::SeqCst);
+                if !http::serve(&line, &mut reader, stream, ask, closing)? {
                     return Ok(());
                 }
             } else {

@@ -11,7 +11,7 @@ use super::wire::Cable;
 use crate::datapath::desired::{
     Balancing, Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, Subnet, ThisNode,
 };
-use crate::datapath::{Desired, Mac};
+use crate::datapath::{Desired, Mac, maglev};
 use crate::model::assignment::{Assigned, Backend, Picture, Reachable};
 use crate::model::id::{NetworkId, NodeId, ServiceId, TaskId};
 use crate::model::network;
@@ -80,11 +80,17 @@ pub(super) fn desired(
     let networks: BTreeSet<NetworkId> =
         picture.networks.values().filter(|network| network.vni.is_some()).map(|network| network.id).collect();
     let mut made = BTreeSet::new();
+    // As all nodes are told, whatever each knows beyond that: their tables must be of one size.
+    let mut tasks: BTreeMap<ServiceId, usize> = BTreeMap::new();
+    for service in picture.backends.values().filter_map(|backend| backend.service) {
+        *tasks.entry(service).or_default() += 1;
+    }
     for service in picture.services.values() {
         for (place, network) in service_networks(service, picture).into_iter().enumerate() {
             if networks.contains(&network) {
                 made.insert((service.id, network));
-                desired.services.push(balanced(service, network, place == 0));
+                let tasks = tasks.get(&service.id).copied().unwrap_or(0);
+                desired.services.push(balanced(service, network, place == 0, tasks));
             }
         }
     }
@@ -203,7 +209,7 @@ fn service_name(service: ServiceId, network: NetworkId) -> String {
 }
 
 /// A service in one of its networks; its published ports lead to the first.
-fn balanced(service: &Reachable, network: NetworkId, is_first: bool) -> Service {
+fn balanced(service: &Reachable, network: NetworkId, is_first: bool, tasks: usize) -> Service {
     let vips = service.endpoint.vips.iter().filter(|vip| vip.network_id == network).map(|vip| vip.address.address);
     let ports = service.endpoint.ports.iter().filter(|port| is_first && port.publish_mode == PublishMode::Ingress);
     Service {
@@ -223,8 +229,17 @@ fn balanced(service: &Reachable, network: NetworkId, is_first: bool) -> Service 
             _ => Balancing::Maglev,
         },
         affinity_seconds: service.labels.get(AFFINITY_LABEL).and_then(|text| text.parse().ok()),
+        slots: Some(slots(service, tasks)),
         ..Service::default()
     }
+}
+
+/// How many slots the tables of a service have: room for all its tasks twice over, as an update that starts the
+/// new ones first has them, and never less than before. So no update and no scaling down halves a table, which
+/// would cut connections of tasks that stay.
+fn slots(service: &Reachable, tasks: usize) -> u32 {
+    let most = usize::try_from(service.endpoint.most_tasks).unwrap_or(usize::MAX).saturating_mul(2);
+    maglev::size(most.max(tasks), 0)
 }
 
 /// SCTP is not carried; the API refuses such ports.

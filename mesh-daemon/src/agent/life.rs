@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Clock;
 use super::container::container;
+use super::listening::until_listening;
 use super::outbox::Outbox;
 use super::own;
 use super::ports::{self, Taken};
@@ -54,7 +55,12 @@ pub(super) struct Shared {
     pub(super) cables: Cables,
     /// Addresses of tasks that are in none of the cluster's networks.
     pub(super) own: Arc<own::Addresses>,
+    /// Ports of a task that others are led to.
+    pub(super) targets: Targets,
 }
+
+/// Says on which ports a task is awaited.
+pub(super) type Targets = Box<dyn Fn(&Assigned) -> Vec<u16> + Send + Sync>;
 
 /// Says which links a task needs; one with addresses in the node's own network, one there.
 pub(super) type Cables = Box<dyn Fn(&Assigned, &[Cidr]) -> Result<Vec<Cable>, String> + Send + Sync>;
@@ -118,6 +124,7 @@ impl Life {
 
     async fn until_end(&mut self, found: Option<State>) -> Result<End, End> {
         let assigned = self.assigned()?;
+        let ran_before = matches!(found, Some(State::Running { .. }));
         if assigned.task.status.state.is_terminal() {
             return Err(End::State(assigned.task.status.state, assigned.task.status.err.clone(), 0));
         }
@@ -130,7 +137,7 @@ impl Life {
             self.prepare(&assigned).await?;
             self.report(TaskState::Ready, "prepared");
         }
-        if !matches!(found, Some(State::Running { .. })) {
+        if !ran_before {
             self.until_wanted(|order| order >= TaskState::Running).await?;
             self.report(TaskState::Starting, "starting");
             self.start(&assigned).await?;
@@ -139,6 +146,9 @@ impl Life {
             self.plug(&assigned, None).await?;
         }
         self.until_healthy().await?;
+        if !ran_before {
+            self.until_listening(&assigned).await?;
+        }
         self.report(TaskState::Running, "started");
         self.while_running().await
     }
@@ -292,6 +302,23 @@ impl Life {
                 end = self.until_unwanted() => return Err(self.stop(end).await),
             };
             return Err(exit.map_or_else(failed, |exit| ended(&exit)));
+        }
+    }
+
+    /// Waits until the program is ready for others, where no health check has said so.
+    async fn until_listening(&mut self, assigned: &Assigned) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let Some(container) = self.container.clone() else { return Err(End::Gone) };
+        let health = shared.runtime.health(&container).await;
+        if health.is_ok_and(|health| *health.borrow() != Health::None) {
+            return Ok(());
+        }
+        let targets = (shared.targets)(assigned);
+        tokio::select! {
+            () = until_listening(self.pid, &targets) => Ok(()),
+            // Its end is told by whoever waits for it next.
+            _ = shared.runtime.wait(&container) => Ok(()),
+            end = self.until_unwanted() => Err(self.stop(end).await),
         }
     }
 

@@ -9,6 +9,7 @@ mod container;
 mod desired;
 mod gro;
 mod life;
+mod listening;
 mod names;
 mod outbox;
 mod own;
@@ -34,7 +35,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::desired::{Facts, Rumours, desired};
-use self::life::{Cables, Shared, chain};
+use self::life::{Cables, Shared, Targets, chain};
 use self::names::Names;
 use self::outbox::Outbox;
 use self::session::{Session, Told};
@@ -184,6 +185,7 @@ impl Agent {
             links: links.clone(),
             cables: cables(Arc::clone(&current), facts.clone(), Arc::clone(&own)),
             own,
+            targets: targets(Arc::clone(&current)),
         });
         let mut worker = Worker::new(shared).await?;
         let (packets, applied) = PacketPath::new(parts.packets.clone());
@@ -322,6 +324,13 @@ fn cables(picture: Arc<Mutex<Picture>>, facts: Facts, own: Arc<own::Addresses>) 
         }
         let picture = picture.lock().unwrap_or_else(PoisonError::into_inner);
         desired::cables(assigned, &picture, &facts)
+    })
+}
+
+fn targets(picture: Arc<Mutex<Picture>>) -> Targets {
+    Box::new(move |assigned| {
+        let picture = picture.lock().unwrap_or_else(PoisonError::into_inner);
+        listening::targets(assigned, &picture)
     })
 }
 

@@ -4,16 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, Response, header};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tracing::debug;
 
 use super::error::Error;
-use super::{Shared, wire};
+use super::{Shared, pass, wire};
 
 /// The first words of paths that are an engine's.
 const ITS: &[&str] =
@@ -31,43 +29,18 @@ pub(super) fn is_its(method: &Method, path: &str) -> bool {
 
 /// Passes a request on and its answer back. The path has no version: the engine speaks its newest.
 pub(super) async fn pass(api: &Shared, socket: &Path, mut request: Request<Body>) -> Result<Response<Body>, Error> {
-    let client = hyper::upgrade::on(&mut request);
-    let upgrades = request.headers().contains_key(header::UPGRADE);
     request.headers_mut().insert(header::HOST, HeaderValue::from_static("docker"));
-    let mut answer = ask(api, socket, request).await?;
-    if upgrades && answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let engine = hyper::upgrade::on(&mut answer);
-        api.tasks.spawn(join(client, engine));
-    }
-    Ok(answer)
+    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
+    pass::on(api, stream, request, |error| unreachable(socket, &error)).await
 }
 
 async fn ask(api: &Shared, socket: &Path, request: Request<Body>) -> Result<Response<Body>, Error> {
-    let unreachable = |error: &dyn std::fmt::Display| {
-        Error::internal(format!("the container engine at {} does not answer: {error}", socket.display()))
-    };
-    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(&error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
-    api.tasks.spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            debug!(%error, "a connection to the container engine ended early");
-        }
-    });
-    let answer = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
-    Ok(answer.map(Body::new))
+    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
+    pass::ask(&api.tasks, stream, request).await.map_err(|error| unreachable(socket, &error))
 }
 
-/// Copies both ways until both have ended; each may end first, as `docker exec -i` does with its input.
-async fn join(client: OnUpgrade, engine: OnUpgrade) {
-    let (client, engine) = match futures_util::future::try_join(client, engine).await {
-        Ok(both) => both,
-        Err(error) => return debug!(%error, "an upgrade that did not happen"),
-    };
-    let copied = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(engine)).await;
-    if let Err(error) = copied {
-        debug!(%error, "an attached stream broke off");
-    }
+fn unreachable(socket: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::internal(format!("the container engine at {} does not answer: {error}", socket.display()))
 }
 
 fn get(path: &str) -> Result<Request<Body>, Error> {

@@ -20,6 +20,7 @@ mod body;
 mod containers;
 mod convert;
 mod doctor;
+mod elsewhere;
 mod engine;
 mod error;
 mod events;
@@ -29,6 +30,7 @@ mod logs;
 mod lookup;
 mod networks;
 mod nodes;
+mod pass;
 mod payloads;
 mod query;
 mod router;
@@ -38,6 +40,7 @@ mod stream;
 mod swarm;
 mod system;
 mod tasks;
+mod tls;
 mod version;
 #[expect(missing_docs, reason = "the members are Docker's, and the Engine API's reference describes them")]
 pub mod wire;
@@ -50,13 +53,15 @@ use axum::http::{Request, Response};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio_util::task::TaskTracker;
 
 use error::refusal;
 pub use error::{Code, Error};
-pub use server::{ServeError, listen, serve};
+pub use server::{Listener, ServeError, listen, listen_remote, serve};
 pub use stream::Output;
+pub use tls::{Remote, RemoteError};
 pub use version::Version;
 
 use crate::doctor::Finding;
@@ -64,11 +69,19 @@ use crate::model::cidr::Cidr;
 use crate::model::cluster::ClusterSpec;
 use crate::model::id::{NodeId, TaskId};
 use crate::model::node::Availability;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Step};
 use crate::store::{Store, Tx, View};
+
+/// Streams that are attached at once: by exec, by attach, and those that are passed on.
+const MAX_ATTACHED: usize = 1024;
 
 /// Something that takes time and may be refused.
 pub type Doing<'a, T> = BoxFuture<'a, Result<T, Error>>;
+
+/// What HTTP can be spoken over.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for T {}
 
 /// What the API needs of a node beside the store.
 pub trait Cluster: Send + Sync + 'static {
@@ -107,15 +120,22 @@ pub trait Cluster: Send + Sync + 'static {
     /// The output of a task, from whichever node has it, as long as it follows or until it ends.
     fn logs(&self, task: TaskId, options: LogOptions) -> Doing<'_, BoxStream<'static, LogLine>>;
 
+    /// A connection to the Docker API of another node, which answers there as [`Api::serve_manager`] does. Only
+    /// managers have one.
+    fn reach(&self, node: NodeId) -> Doing<'_, Box<dyn Connection>>;
+
     /// What a registry says of an image; None if that is not known in a moment. `auth` is the client's
     /// `X-Registry-Auth`. The CLI waits for it before each create, so this must answer fast.
     fn image(&self, reference: String, auth: Option<String>) -> Doing<'_, Option<wire::Distribution>>;
 
-    /// What is as it should be and what is not: of all nodes where the leader is, elsewhere of this one.
+    /// What is as it should be and what is not: of all nodes on a manager, elsewhere of this one.
     fn doctor(&self) -> Doing<'_, Vec<Finding>>;
 
     /// Runs the containers of this node.
     fn containers(&self) -> Arc<dyn Runtime>;
+
+    /// What becomes of them from now on.
+    fn steps(&self) -> broadcast::Receiver<Step>;
 
     /// The socket of the Docker Engine that runs this node's tasks, if one does: containers, images and
     /// volumes are asked for there.
@@ -266,6 +286,9 @@ struct Shared {
     cluster: Arc<dyn Cluster>,
     events: events::Journal,
     execs: containers::Execs,
+    far_execs: elsewhere::Execs,
+    /// Places for connections that became streams: they outlive their request, and count here.
+    attached: Arc<Semaphore>,
     /// What goes on after an answer: attached streams, connections to the engine.
     tasks: TaskTracker,
 }
@@ -278,6 +301,8 @@ impl Api {
             cluster,
             events: events::Journal::default(),
             execs: containers::Execs::default(),
+            far_execs: elsewhere::Execs::default(),
+            attached: Arc::new(Semaphore::new(MAX_ATTACHED)),
             tasks: TaskTracker::new(),
         });
         Arc::new(Self { router: router::routes(Arc::clone(&shared)), shared })
@@ -288,13 +313,22 @@ impl Api {
         router::answer(self, request).await
     }
 
+    /// Serves a manager that was asked of a container of this node, until it hangs up: containers and nothing else.
+    pub async fn serve_manager(self: Arc<Self>, connection: impl Connection) {
+        server::speak(connection, move |request| {
+            let api = Arc::clone(&self);
+            async move { router::answer_manager(&api, request).await }
+        })
+        .await;
+    }
+
     /// Waits for streams that were attached and still go on.
     async fn finish(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
 
-    /// Writes down what happens in the swarm, for `docker events`; to be run as long as the node does.
+    /// Writes down what happens in the swarm and to containers of this node, for `docker events`; to be run as long as the node does.
     pub async fn follow(&self) {
         events::follow(&self.shared).await;
     }
@@ -304,6 +338,12 @@ impl Shared {
     /// What runs containers here.
     fn runtime(&self) -> Arc<dyn Runtime> {
         self.cluster.containers()
+    }
+
+    /// A place for a connection that becomes a stream.
+    fn attach(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let place = Arc::clone(&self.attached).try_acquire_owned();
+        place.map_err(|_| Error::unavailable(format!("{MAX_ATTACHED} streams are attached already")))
     }
 
     /// The store, or why this node cannot be asked about the swarm.

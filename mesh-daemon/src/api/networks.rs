@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use serde_json::json;
 
 use super::error::{Code, Error};
 use super::query::Params;
+use super::version::{NETWORKS_SAY_IPV4, Version};
 use super::{Shared, Standing, body, convert, engine, lookup, wire};
 use crate::model::id::NetworkId;
 use crate::model::network::Network;
@@ -23,7 +24,11 @@ const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope",
 /// Networks that come with an engine.
 const BUILT_IN: &[&str] = &["bridge", "host", "none"];
 
-pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wire::Network>>, Error> {
+pub(super) async fn list(
+    State(api): Api,
+    Extension(version): Extension<Version>,
+    params: Params,
+) -> Result<Json<Vec<wire::Network>>, Error> {
     let filters = params.filters(FILTERS)?;
     let dangling = filters.truth("dangling")?;
     let swarms = match api.store() {
@@ -43,27 +48,40 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wir
             && filters.labels("label", network.labels.as_ref().unwrap_or(&wire::Labels::new()))
             && dangling.is_none_or(|wanted| wanted == network.containers.as_ref().is_none_or(serde_json::Map::is_empty))
     });
+    networks.iter_mut().for_each(|network| for_version(network, version));
     Ok(Json(networks))
+}
+
+/// As clients of this version know networks.
+fn for_version(network: &mut wire::Network, version: Version) {
+    network.enable_ipv4 &= version >= NETWORKS_SAY_IPV4;
 }
 
 pub(super) async fn inspect(
     State(api): Api,
     Path(name): Path<String>,
+    Extension(version): Extension<Version>,
     params: Params,
 ) -> Result<Json<wire::Network>, Error> {
+    let mut network = find(&api, name, &params).await?;
+    for_version(&mut network, version);
+    Ok(Json(network))
+}
+
+async fn find(api: &Shared, name: String, params: &Params) -> Result<wire::Network, Error> {
     if params.get("scope") != Some("local") && api.store().is_ok() {
         let view = api.view().await?;
         match lookup::find::<Network>(&view, &name) {
-            Ok(network) if params.flag("verbose") => return Ok(Json(verbose(&view, &network))),
-            Ok(network) => return Ok(Json(convert::network(&network))),
+            Ok(network) if params.flag("verbose") => return Ok(verbose(&view, &network)),
+            Ok(network) => return Ok(convert::network(&network)),
             Err(error @ Error::Ambiguous { .. }) => return Err(error),
             Err(_) => {}
         }
     }
-    let local = engine::networks(&api).await;
+    let local = engine::networks(api).await;
     let named = local.iter().find(|network| network.name == name || network.id == name);
     let found = named.or_else(|| local.iter().find(|network| !name.is_empty() && network.id.starts_with(&name)));
-    found.cloned().map(Json).ok_or_else(|| Error::not_found("network", name))
+    found.cloned().ok_or_else(|| Error::not_found("network", name))
 }
 
 /// With the services in it.

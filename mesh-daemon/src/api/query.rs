@@ -26,9 +26,11 @@ impl Params {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// A truth value: everything is true but these words.
+    /// A truth value: everything is true but these words. Python writes `False`.
     pub(super) fn flag(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| !matches!(value.trim(), "0" | "no" | "false" | "none"))
+        self.get(name).is_some_and(|value| {
+            !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
+        })
     }
 
     /// The filters, which must be among those `known`.
@@ -44,5 +46,31 @@ impl Params {
                 "invalid {what} version '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax"
             ))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truth_is_read_as_gos_clients_and_pythons_write_it() {
+        for (text, truth) in [
+            ("1", true),
+            ("true", true),
+            ("True", true),
+            ("yes", true),
+            ("0", false),
+            ("false", false),
+            ("False", false),
+            ("NONE", false),
+            ("no", false),
+            ("", false),
+            (" ", false),
+        ] {
+            let params = Params(HashMap::from([("a".to_owned(), text.to_owned())]));
+            assert_eq!(params.flag("a"), truth, "{text:?}");
+        }
+        assert!(!Params(HashMap::new()).flag("a"));
     }
 }

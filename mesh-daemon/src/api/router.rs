@@ -10,6 +10,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::{delete, get, post};
 use tower::ServiceExt as _;
 
+use super::elsewhere::{self, Place};
 use super::error::Error;
 use super::version::{self, Version};
 use super::{
@@ -91,10 +92,11 @@ fn of_the_node() -> Router<Arc<Shared>> {
         .route("/containers/{id}/stop", post(containers::stop))
         .route("/containers/{id}/kill", post(containers::kill))
         .route("/containers/{id}/wait", post(containers::wait))
+        .route("/containers/{id}/attach", post(containers::attach))
         .route("/containers/{id}/top", get(containers::top))
         .route("/containers/{id}/stats", get(containers::stats))
         .route("/containers/{id}/exec", post(containers::create_exec))
-        .route("/containers/{id}/{act}", post(containers::no_act))
+        .route("/containers/{id}/{act}", post(containers::no_act).get(containers::no_files).put(containers::no_files))
         .route("/exec/{id}/start", post(containers::start_exec))
         .route("/exec/{id}/resize", post(containers::resize_exec))
         .route("/exec/{id}/json", get(containers::inspect_exec))
@@ -114,36 +116,66 @@ pub(super) async fn answer(api: &Api, mut request: Request<Body>) -> Response<Bo
     let shared = &api.shared;
     let mut response = match cut_version(&mut request) {
         Err(error) => error.into_response(),
-        Ok(()) => match shared.cluster.engine().filter(|_| engine::is_its(request.method(), request.uri().path())) {
-            Some(socket) => engine::pass(shared, &socket, request).await.unwrap_or_else(Error::into_response),
-            None => {
-                let answer = async {
-                    let response = api.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
-                    (response, STALE.with(Cell::get))
-                };
-                let (mut response, stale) = STALE.scope(Cell::new(false), answer).await;
-                if stale {
-                    let name = HeaderName::from_static("mesh-stale");
-                    response.headers_mut().insert(name, HeaderValue::from_static("no leader is known"));
-                }
-                response
+        Ok(()) => match elsewhere::place(shared, request.uri().path()) {
+            Some(Place::There(node, path)) => {
+                elsewhere::ask(shared, node, &path, request).await.unwrap_or_else(Error::into_response)
             }
+            Some(Place::Here(path)) => match set_path(&mut request, &path) {
+                Ok(()) => here(api, request).await,
+                Err(error) => error.into_response(),
+            },
+            None => here(api, request).await,
         },
     };
     dress(shared, &mut response);
     response
 }
 
+/// Answers a manager that was asked of a container here. It goes no further from here.
+pub(super) async fn answer_manager(api: &Api, mut request: Request<Body>) -> Response<Body> {
+    let mut response = match cut_version(&mut request) {
+        Err(error) => error.into_response(),
+        Ok(()) if elsewhere::is_of_containers(request.uri().path()) => here(api, request).await,
+        Ok(()) => Error::NoPage.into_response(),
+    };
+    dress(&api.shared, &mut response);
+    response
+}
+
+/// Answers by what this node knows and runs.
+async fn here(api: &Api, request: Request<Body>) -> Response<Body> {
+    let shared = &api.shared;
+    if let Some(socket) = shared.cluster.engine().filter(|_| engine::is_its(request.method(), request.uri().path())) {
+        return engine::pass(shared, &socket, request).await.unwrap_or_else(Error::into_response);
+    }
+    let answer = async {
+        let response = api.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        (response, STALE.with(Cell::get))
+    };
+    let (mut response, stale) = STALE.scope(Cell::new(false), answer).await;
+    if stale {
+        let name = HeaderName::from_static("mesh-stale");
+        response.headers_mut().insert(name, HeaderValue::from_static("no leader is known"));
+    }
+    response
+}
+
 /// Takes the version out of the path and leaves it beside the request.
 fn cut_version(request: &mut Request<Body>) -> Result<(), Error> {
     let (version, path) = version::cut(request.uri().path())?;
+    let path = path.to_owned();
+    set_path(request, &path)?;
+    request.extensions_mut().insert::<Version>(version);
+    Ok(())
+}
+
+/// Sets the path of a request, and leaves its query.
+fn set_path(request: &mut Request<Body>, path: &str) -> Result<(), Error> {
     let target = match request.uri().query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    let uri: Uri = target.parse().map_err(|_| Error::NoPage)?;
-    *request.uri_mut() = uri;
-    request.extensions_mut().insert::<Version>(version);
+    *request.uri_mut() = target.parse::<Uri>().map_err(|_| Error::NoPage)?;
     Ok(())
 }
 

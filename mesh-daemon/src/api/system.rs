@@ -12,7 +12,7 @@ use oci_client::{ParseError, Reference};
 
 use super::convert::{self, Tokens};
 use super::error::Error;
-use super::{Shared, Standing, version, wire};
+use super::{Shared, Standing, containers, images, version, wire};
 use crate::model::node::Role;
 
 type Api = State<Arc<Shared>>;
@@ -231,9 +231,12 @@ fn warnings(managers: usize) -> Vec<String> {
     }
 }
 
-/// Without an engine nothing is counted: images and volumes are the runtime's, which bounds them itself.
-pub(super) async fn disk_usage() -> Json<wire::DiskUsage> {
-    Json(wire::DiskUsage::default())
+/// Images and containers of this node; what containers wrote of their own is not counted, and volumes are not.
+pub(super) async fn disk_usage(State(api): State<Arc<Shared>>) -> Result<Json<wire::DiskUsage>, Error> {
+    let (images, containers) = (images::used(&api).await?, containers::all(&api).await?);
+    let bytes: u64 = images.iter().map(|image| image.size).sum();
+    let layers_size = i64::try_from(bytes).unwrap_or(i64::MAX);
+    Ok(Json(wire::DiskUsage { layers_size, images, containers, ..wire::DiskUsage::default() }))
 }
 
 /// `/distribution/NAME/json`: names have slashes.

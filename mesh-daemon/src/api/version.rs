@@ -21,6 +21,9 @@ pub(super) const MIN: Version = Version { major: 1, minor: 24 };
 /// Log streams carry their media type from here on.
 pub(super) const MEDIA_TYPE_OF_STREAMS: Version = Version { major: 1, minor: 42 };
 
+/// Networks say whether they have IPv4 from here on; clients of before take all of them to.
+pub(super) const NETWORKS_SAY_IPV4: Version = Version { major: 1, minor: 47 };
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)

@@ -1,9 +1,10 @@
 //! meshd: the node daemon of mesh.
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use mesh_daemon::cli;
 use mesh_daemon::datapath::attach::TcMode;
 use mesh_daemon::datapath::{Pins, pins, reconcile, standalone};
-use mesh_daemon::node;
+use mesh_daemon::node::{self, Remote};
 use mesh_daemon::runtime::oci::shim;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -41,12 +42,19 @@ enum Command {
         /// The socket of the Docker API; docker.sock in the folder of --run, if left out.
         #[arg(long, env = "MESH_SOCKET")]
         socket: Option<PathBuf>,
+        #[command(flatten)]
+        remote: RemoteArgs,
         /// The OCI runtime that starts containers; runc, crun or youki, the first that is installed, if left out.
         #[arg(long)]
         oci_runtime: Option<PathBuf>,
         /// How TC programs are attached.
         #[arg(long, value_enum, default_value_t)]
         tc: TcMode,
+        /// For so many seconds after the daemon has ended, its tasks are left alone and sent to: it will be
+        /// back. 0: its end is the node's.
+        #[arg(long, env = "MESH_ABSENCE", value_name = "SECONDS", default_value_t = 60,
+            value_parser = clap::value_parser!(u64).range(..=node::MAX_ABSENCE_SECONDS))]
+        absence: u64,
     },
     /// Run the packet path alone, without a cluster.
     Datapath {
@@ -63,6 +71,16 @@ enum Command {
         #[arg(long, conflicts_with = "desired")]
         remove: bool,
     },
+    /// Keep the node's place while its daemon is away: meshd starts it.
+    #[command(hide = true)]
+    Hold {
+        /// Where the next daemon finds it.
+        #[arg(long)]
+        socket: PathBuf,
+        /// It waits so long for one.
+        #[arg(long)]
+        seconds: u64,
+    },
     /// Stand beside one container: meshd starts it.
     #[command(hide = true)]
     Shim {
@@ -70,6 +88,40 @@ enum Command {
         #[arg(long)]
         directory: PathBuf,
     },
+}
+
+/// The Docker API over TCP, in dockerd's words.
+#[derive(clap::Args)]
+struct RemoteArgs {
+    /// Serve the Docker API at tcp://ADDRESS:PORT too, to clients with a certificate.
+    #[arg(long, value_name = "tcp://ADDRESS:PORT", value_parser = tcp, requires_all = ["tlsverify", "tlscacert", "tlscert", "tlskey"])]
+    api: Option<SocketAddr>,
+    /// Let in only who shows a certificate of --tlscacert; there is no TCP without it.
+    #[arg(long, requires = "api")]
+    tlsverify: bool,
+    /// The authority of clients' certificates, PEM.
+    #[arg(long, requires = "api")]
+    tlscacert: Option<PathBuf>,
+    /// The certificate that is shown, PEM.
+    #[arg(long, requires = "api")]
+    tlscert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, requires = "api")]
+    tlskey: Option<PathBuf>,
+}
+
+impl RemoteArgs {
+    fn remote(self) -> Option<Remote> {
+        Some(Remote { address: self.api?, ca: self.tlscacert?, cert: self.tlscert?, key: self.tlskey? })
+    }
+}
+
+/// `tcp://ADDRESS:PORT`.
+fn tcp(text: &str) -> Result<SocketAddr, String> {
+    let address = text.strip_prefix("tcp://").ok_or("it begins with tcp://")?;
+    address
+        .parse()
+        .map_err(|_| format!("{address} is not an address with a port, as 192.0.2.1:2376 or [2001:db8::1]:2376"))
 }
 
 fn main() -> ExitCode {
@@ -87,6 +139,9 @@ fn start(args: Args) -> Result<()> {
     if let Command::Shim { directory } = &args.command {
         return Ok(shim::run(directory, Timestamp::now)?);
     }
+    if let Command::Hold { socket, seconds } = &args.command {
+        return Ok(node::hold::run(socket, Duration::from_secs(*seconds))?);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(run(args))
 }
@@ -98,13 +153,15 @@ async fn run(args: Args) -> Result<()> {
             Ok(standalone::run(file, pins, tc, seconds, status).await?)
         }
         Command::Datapath { desired: None, .. } => Ok(reconcile::remove(&pins).await?),
-        Command::Node { root, run, socket, oci_runtime, tc } => {
+        Command::Node { root, run, socket, remote, oci_runtime, tc, absence } => {
             let config = node::Config {
                 socket: socket.unwrap_or_else(|| run.join("docker.sock")),
                 runtime: node::RuntimeChoice { program: oci_runtime, state: Some(run.join("oci")) },
+                remote: remote.remote(),
                 packets: node::PacketPathConfig { pins, tc, clock: seconds },
                 root,
                 run,
+                absence: Duration::from_secs(absence),
                 clock: wall,
             };
             let stop = CancellationToken::new();
@@ -120,7 +177,7 @@ async fn run(args: Args) -> Result<()> {
                 }
             }
         }
-        Command::Shim { .. } => Ok(()),
+        Command::Shim { .. } | Command::Hold { .. } => Ok(()),
     }
 }
 

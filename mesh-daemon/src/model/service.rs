@@ -227,6 +227,9 @@ pub struct Endpoint {
     pub ports: Vec<Port>,
     /// Its virtual addresses: one a network and family.
     pub vips: Vec<Vip>,
+    /// The most replicas that it was ever to have: its tables keep the room that they had, for connections find
+    /// their tasks by their place in them.
+    pub most_tasks: u64,
 }
 
 /// A virtual address of a service.

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::{Base, RELAY_WAIT, doctor, logs, runtime};
-use crate::api::{Cluster, Doing, Error, Init, Join, Local, LogLine, LogOptions, Restore, RuntimeFacts, wire};
+use super::relay::{self, Wanted, Ways};
+use super::{Base, doctor, logs, runtime};
+use crate::api::{
+    Cluster, Connection, Doing, Error, Init, Join, Local, LogLine, LogOptions, Restore, RuntimeFacts, wire,
+};
 use crate::doctor::Finding;
-use crate::manager::dispatcher::Dispatcher;
 use crate::model::id::{NodeId, TaskId};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Step, Told};
 use crate::store::Store;
 
 /// What the API asks the node to do.
@@ -30,13 +32,17 @@ pub(super) struct Face {
     pub(super) base: Arc<Base>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) local: watch::Receiver<Local>,
-    pub(super) dispatcher: watch::Receiver<Option<Dispatcher>>,
+    pub(super) ways: watch::Receiver<Option<Ways>>,
 }
 
 /// A node is given so long to do as it is told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Face {
+    fn ways(&self) -> Result<Ways, Error> {
+        self.ways.borrow().clone().ok_or_else(|| Error::internal("this node is not a manager"))
+    }
+
     fn ask<T: Send + 'static>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
@@ -98,12 +104,17 @@ impl Cluster for Face {
             let view = self.base.stores.borrow().as_ref().map(Store::view);
             let node = view.and_then(|view| view.tasks().get(task).and_then(|task| task.node_id));
             let node = node.ok_or_else(|| Error::internal(format!("task {task} has no node yet")))?;
-            let dispatcher = self.dispatcher.borrow().clone();
-            let dispatcher = dispatcher.ok_or_else(|| Error::internal("this node is not a manager"))?;
-            let wanted = logs::Wanted::new(task, &options);
+            let wanted = Wanted::Logs(logs::Wanted::new(task, &options));
             let nothing = Box::pin(futures_util::stream::pending());
-            let pieces = dispatcher.stream(node, wanted.body(), nothing, RELAY_WAIT).await;
-            Ok(logs::decode(pieces.map_err(|refusal| Error::unavailable(refusal.to_string()))?))
+            let pieces = self.ways()?.stream(node, &wanted, nothing).await;
+            Ok(logs::decode(pieces.map_err(|refusal| Error::unavailable(refusal.text))?))
+        })
+    }
+
+    fn reach(&self, node: NodeId) -> Doing<'_, Box<dyn Connection>> {
+        Box::pin(async move {
+            let joined = relay::to_containers(&self.ways()?, node).await;
+            joined.map_err(|refusal| Error::unavailable(refusal.text))
         })
     }
 
@@ -116,23 +127,20 @@ impl Cluster for Face {
         Box::pin(async move {
             let examiner = self.base.examiner.borrow().clone();
             let Some(examiner) = examiner else { return Ok(doctor::alone(self.base.packets.pins.clone()).await) };
-            let (store, dispatcher) = (self.base.stores.borrow().clone(), self.dispatcher.borrow().clone());
-            let own = self.local.borrow().node_id;
-            let view = store.map(|store| store.view());
-            let leader = view.as_ref().and_then(|view| {
-                view.nodes().iter().find(|node| node.manager.as_ref().is_some_and(|manager| manager.leader)).cloned()
-            });
-            match (view, dispatcher) {
-                (Some(view), Some(dispatcher)) if leader.as_ref().map(|leader| leader.id) == own => {
-                    Ok(examiner.all(&view, &dispatcher).await)
-                }
-                _ => Ok(examiner.alone(leader.map(|leader| leader.name().to_owned())).await),
-            }
+            let (store, ways) = (self.base.stores.borrow().clone(), self.ways.borrow().clone());
+            Ok(match (store, ways) {
+                (Some(store), Some(ways)) => examiner.all(&store.view(), &ways).await,
+                _ => examiner.alone().await,
+            })
         })
     }
 
     fn containers(&self) -> Arc<dyn Runtime> {
-        Arc::<crate::runtime::oci::OciRuntime>::clone(&self.base.runtime)
+        Arc::<Told>::clone(&self.base.told)
+    }
+
+    fn steps(&self) -> broadcast::Receiver<Step> {
+        self.base.told.listen()
     }
 
     fn engine(&self) -> Option<PathBuf> {

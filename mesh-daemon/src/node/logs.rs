@@ -1,9 +1,5 @@
-//! The output of tasks, from the node that has it to the manager that was asked.
-//!
-//! A manager sends an invitation with what it wants (JSON); the node opens a stream and sends a line of
-//! JSON for each line of output.
-
-use std::sync::Arc;
+//! The output of tasks, from the node that has it to the manager that was asked: a line of JSON for each line
+//! of output.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -11,9 +7,8 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::RELAY_WAIT;
 use crate::api::{self, LogLine, LogOptions};
-use crate::cluster::rpc::{Code, Link, Refusal, Stream};
+use crate::cluster::rpc::{Code, Refusal, Stream};
 use crate::model::id::TaskId;
 use crate::runtime::{self, LogQuery, Runtime};
 
@@ -42,29 +37,17 @@ impl Wanted {
         let LogOptions { stdout, stderr, follow, since, until, tail } = *options;
         Self { task, stdout, stderr, follow, since, until, tail }
     }
-
-    pub(super) fn body(&self) -> Bytes {
-        serde_json::to_vec(self).unwrap_or_default().into()
-    }
 }
 
-/// Answers an invitation: finds the task's container and sends what it wrote.
-pub(super) async fn answer(runtime: Arc<dyn Runtime>, number: u64, request: Bytes, link: Link) {
-    let lines = lines(&runtime, &request).await;
-    let up: Stream<Bytes> = match lines {
+/// Finds the task's container, and what it wrote.
+pub(super) async fn written(runtime: &dyn Runtime, wanted: Wanted) -> Stream<Bytes> {
+    match lines(runtime, wanted).await {
         Ok(lines) => lines.map(|line| Ok(encode(&line.map_err(|error| refusal(&error))?))).boxed(),
         Err(refusal) => futures_util::stream::iter([Err(refusal)]).boxed(),
-    };
-    match link.relay(number, up, RELAY_WAIT).await {
-        // Lasts until the manager has enough.
-        Ok(mut down) => while down.next().await.is_some() {},
-        Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "a stream to a manager ended"),
     }
 }
 
-async fn lines(runtime: &Arc<dyn Runtime>, request: &[u8]) -> Result<runtime::LogStream, Refusal> {
-    let wanted: Wanted = serde_json::from_slice(request)
-        .map_err(|error| Refusal::new(Code::InvalidArgument, format!("the request is not understood: {error}")))?;
+async fn lines(runtime: &dyn Runtime, wanted: Wanted) -> Result<runtime::LogStream, Refusal> {
     let all = runtime.list().await.map_err(|error| refusal(&error))?;
     let found = all.into_iter().find(|status| status.task == Some(wanted.task));
     let container = found.ok_or_else(|| Refusal::new(Code::NotFound, format!("task {} is not here", wanted.task)))?;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::relay::Ways;
 use super::wire::{Book, Serving};
 use super::{Clocks, NodeError, roles, rotation};
 use crate::cluster::Line;
@@ -19,7 +20,7 @@ use crate::cluster::gossip;
 use crate::cluster::raft::{Disk, Member, Raft, Timing};
 use crate::cluster::rpc::{Peers, Relays, Server, Services};
 use crate::cluster::trust::{Authority, Keeper};
-use crate::manager::dispatcher::Dispatcher;
+use crate::manager::dispatcher::{Dispatcher, Presence};
 use crate::model::cluster::{Cluster, SharedKey};
 use crate::model::id::{NodeId, TaskId};
 use crate::model::payload::Payload;
@@ -40,7 +41,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Manager {
     pub(super) raft: Raft,
     pub(super) store: Store,
-    pub(super) dispatcher: Dispatcher,
+    /// To nodes, by whoever leads.
+    pub(super) ways: Ways,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -83,7 +85,7 @@ impl Manager {
             trust: Arc::clone(&authority) as _,
             raft: Arc::new(raft.clone()),
             dispatcher: Arc::new(dispatcher.clone()),
-            relay: Arc::new(relays),
+            relay: Arc::new(dispatcher.clone()),
             health: Arc::new(Serving { raft: raft.clone() }),
         };
         let server = Arc::new(Server::new(parts.keeper.credentials(), authority, services));
@@ -101,7 +103,8 @@ impl Manager {
         };
         tasks.spawn(leader.run(leads));
         tasks.spawn(keep_locked(store.clone(), parts.keeper, file));
-        Ok(Self { raft, store, dispatcher, stop, tasks })
+        let ways = Ways::new(dispatcher, raft.clone(), parts.peers);
+        Ok(Self { raft, store, ways, stop, tasks })
     }
 
     /// Begins the log of a new cluster, with this manager alone.
@@ -165,14 +168,14 @@ impl Leader {
             return tracing::warn!(%error, "no lead before the log is read");
         }
         let ids = Box::new(|| TaskId::random(&mut rand::rng()));
-        let (dead, members) = (watch::Sender::new(BTreeSet::new()), self.gossip.members());
+        let (presence, members) = (watch::Sender::new(Presence::default()), self.gossip.members());
         let ended = tokio::select! {
             ended = crate::manager::lead(&self.store, term, &self.clocks.store, ids) => ended,
-            ended = self.dispatcher.supervise(term, dead.subscribe()) => ended,
+            ended = self.dispatcher.supervise(term, presence.subscribe()) => ended,
             ended = roles::lead(&self.raft, &self.store, term) => ended,
             ended = rotation::lead(&self.store, term, &self.clocks.store) => ended,
             ended = upkeep(&self.store, term, &self.clocks) => ended,
-            () = watch_dead(members, &dead) => Ok(()),
+            () = watch_presence(members, &presence) => Ok(()),
         };
         if let Err(error) = ended {
             tracing::info!(%error, term, "a leader's duties ended");
@@ -216,15 +219,15 @@ fn lock(keeper: &Keeper, disk: &Disk, key: Option<UnlockKey>) -> Result<(), Node
     Ok(())
 }
 
-async fn watch_dead(mut members: watch::Receiver<Arc<gossip::Members>>, dead: &watch::Sender<BTreeSet<NodeId>>) {
+async fn watch_presence(mut members: watch::Receiver<Arc<gossip::Members>>, presence: &watch::Sender<Presence>) {
     loop {
-        let now: BTreeSet<_> = members
-            .borrow_and_update()
-            .iter()
-            .filter(|(_, member)| member.liveness == gossip::Liveness::Down)
-            .map(|(node, _)| NodeId::from_u128(node.0))
-            .collect();
-        dead.send_replace(now);
+        let now = members.borrow_and_update().clone();
+        let of = |these: &[gossip::Liveness]| -> BTreeSet<_> {
+            let them = now.iter().filter(|(_, member)| these.contains(&member.liveness));
+            them.map(|(node, _)| NodeId::from_u128(node.0)).collect()
+        };
+        use gossip::Liveness::{Alive, Away, Down, Suspect};
+        presence.send_replace(Presence { alive: of(&[Alive, Suspect]), dead: of(&[Down]), away: of(&[Away]) });
         if members.changed().await.is_err() {
             return;
         }

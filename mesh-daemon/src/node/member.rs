@@ -8,10 +8,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::hold::{self, Holder};
 use super::manager::{GOSSIP, Manager, Parts};
 use super::settings::Settings;
 use super::wire::Book;
-use super::{Base, NodeError, doctor, logs, place};
+use super::{Base, NodeError, doctor, place, relay};
 use crate::agent::{self, Agent, Heard};
 use crate::cluster::ca;
 use crate::cluster::gossip::{self, Detector, Endpoint, KeyRing, Me, NodeKey, RingKey, Timing};
@@ -33,6 +34,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// the rotation of the root yet.
 const RENEW_AGAIN: Duration = Duration::from_secs(10);
 
+/// Its parts have so long to end by themselves.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// What happens to a member.
 pub(super) enum Event {
     /// The agent has something to say.
@@ -53,6 +57,7 @@ pub(super) struct Member {
     base: Arc<Base>,
     peers: Arc<Peers>,
     gossip: gossip::Handle,
+    holder: Option<Holder>,
     renewal: Arc<Renewal>,
     heard: mpsc::Receiver<Heard>,
     stop: CancellationToken,
@@ -63,15 +68,12 @@ pub(super) struct Member {
 
 /// Where this node is.
 async fn here(settings: &Settings, node: NodeId) -> Result<agent::Place, NodeError> {
-    let mut uplinks = vec![place::interface_of(settings.data_path)?];
-    let mtu = place::mtu(&uplinks[0]).await.unwrap_or(1500);
-    // Clients come where the node is known. An address that is translated on the way is no interface's.
-    uplinks.extend(place::interface_of(settings.advertise.ip()).ok().filter(|it| !uplinks.contains(it)));
+    let uplink = place::interface_of(settings.data_path)?;
     Ok(agent::Place {
         node,
-        mtu,
-        addresses: place::of_interfaces(&uplinks)?,
-        uplinks,
+        mtu: place::mtu(&uplink).await.unwrap_or(1500),
+        addresses: place::of_interfaces(std::slice::from_ref(&uplink))?,
+        uplinks: vec![uplink],
         vtep: settings.data_path,
         port: settings.data_path_port,
     })
@@ -103,11 +105,12 @@ impl Member {
         let book = Arc::new(Book::new(Arc::clone(&peers), base.paths.settings(), settings.clone()));
         let endpoint = bind_gossip(&base, &settings, own.node.to_u128()).await?;
         let gossip = endpoint.handle();
+        let holder = hold_place(&base, &endpoint).await;
         let here = here(&settings, own.node).await?;
         let announcement = watch::Sender::new(announcement(&base, &keeper, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
             place: here,
-            runtime: Arc::clone(&base.runtime) as Arc<dyn Runtime>,
+            runtime: Arc::clone(&base.told) as Arc<dyn Runtime>,
             clock: Arc::clone(&base.clocks.store),
             managers: Arc::clone(&book) as _,
             announcement: announcement.subscribe(),
@@ -145,8 +148,14 @@ impl Member {
         });
         let stopping = stop.clone();
         tasks.spawn(async move { Ok(endpoint.run(stopping).await?) });
-        tasks.spawn(async move { Ok(agent.run().await?) });
-        tasks.spawn(announce_trust(Arc::clone(&keeper), announcement));
+        let stopping = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                done = agent.run() => Ok(done?),
+                () = stopping.cancelled() => Ok(()),
+            }
+        });
+        tasks.spawn(announce_trust(Arc::clone(&keeper), announcement, stop.clone()));
         Ok(Self {
             keeper,
             book,
@@ -156,6 +165,7 @@ impl Member {
             base,
             peers,
             gossip,
+            holder,
             renewal,
             heard,
             stop,
@@ -239,6 +249,9 @@ impl Member {
                     self.renew_again = Some(now + RENEW_AGAIN);
                     self.renewal.at_once();
                 }
+                if let Some(holder) = &mut self.holder {
+                    holder.keep();
+                }
                 // The certificate may have come since.
                 self.follow_role().await
             }
@@ -267,13 +280,7 @@ impl Member {
             Heard::Keys(body) => self.rotate(&body),
             Heard::Renew(roots, now) => self.trust(roots, now).await,
             Heard::Invitation(number, request, link) if self.streams.len() < MAX_STREAMS => {
-                let examiner = self.base.examiner.borrow().clone();
-                if let Some(examiner) = examiner.filter(|_| doctor::is_request(&request)) {
-                    self.streams.spawn(doctor::answer(examiner, number, link));
-                    return Ok(());
-                }
-                let runtime = Arc::clone(&self.base.runtime) as Arc<dyn Runtime>;
-                self.streams.spawn(logs::answer(runtime, number, request, link));
+                self.streams.spawn(relay::answer(Arc::clone(&self.base), number, request, link));
             }
             Heard::Invitation(..) => tracing::warn!("{MAX_STREAMS} streams to managers are open: no more"),
             Heard::Connected(_) => {}
@@ -333,24 +340,44 @@ impl Member {
         self.gossip.introduce(&peers);
     }
 
-    /// Ends its part; containers and packets go on.
+    /// Ends its part, for a time; containers and packets go on, and its place is held.
     pub(super) async fn stop(mut self) {
+        self.end().await;
+    }
+
+    /// Ends its part for good: the others need not wait for it.
+    pub(super) async fn part(mut self) {
+        if let Some(holder) = self.holder.take() {
+            holder.end();
+        }
+        self.gossip.leave();
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
         self.base.stores.send_replace(None);
         self.base.examiner.send_replace(None);
         if let Some(manager) = self.manager.take() {
             manager.stop().await;
         }
         self.stop.cancel();
+        // What it has to say yet is said.
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let _in_time = tokio::time::timeout(LAST_WORDS, ended).await;
         self.tasks.shutdown().await;
     }
 }
 
 /// What the node says of its certificate and its roots follows what it has of them. The rest of what it says of itself
 /// stays as it was at the start.
-async fn announce_trust(keeper: Arc<Keeper>, announcement: watch::Sender<Announcement>) -> Result<(), NodeError> {
+async fn announce_trust(
+    keeper: Arc<Keeper>,
+    announcement: watch::Sender<Announcement>,
+    stop: CancellationToken,
+) -> Result<(), NodeError> {
     let credentials = keeper.credentials();
     let mut changes = credentials.changes();
-    while changes.changed().await.is_ok() {
+    while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
         let tls = ca::issuer_of(&keeper.chain(), &credentials.roots()).unwrap_or_default();
         announcement.send_if_modified(|said| {
             let is_other = said.description.tls != tls;
@@ -359,6 +386,23 @@ async fn announce_trust(keeper: Arc<Keeper>, announcement: watch::Sender<Announc
         });
     }
     Ok(())
+}
+
+/// Takes the node's place over from the daemon before this one, and has it held.
+async fn hold_place(base: &Base, endpoint: &Endpoint) -> Option<Holder> {
+    let socket = base.paths.hold();
+    let earlier = socket.clone();
+    let _dismissed = tokio::task::spawn_blocking(move || hold::dismiss(&earlier)).await;
+    if base.absence.is_zero() {
+        return None;
+    }
+    match endpoint.place() {
+        Ok(place) => Some(Holder::start(place, socket, base.absence)),
+        Err(error) => {
+            tracing::warn!(%error, "a restart of this daemon will be taken for the node's end");
+            None
+        }
+    }
 }
 
 fn ring(keys: &[SharedKey]) -> Option<KeyRing> {

@@ -7,10 +7,12 @@
 mod anew;
 mod doctor;
 mod face;
+pub mod hold;
 mod logs;
 mod manager;
 mod member;
 mod place;
+mod relay;
 mod roles;
 mod rotation;
 mod runtime;
@@ -19,7 +21,7 @@ mod swarm;
 mod wire;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -30,26 +32,28 @@ use tokio_util::sync::CancellationToken;
 use self::face::{Command, Face};
 use self::member::{Event, Member};
 use self::place::PlaceError;
+use self::relay::Ways;
 use self::settings::{Settings, SettingsError};
 use crate::agent::AgentError;
-use crate::api::{self, Api, Error, Local, ServeError, Standing};
+use crate::api::{self, Api, Error, Local, RemoteError, ServeError, Standing};
 use crate::cluster::ca::NodeFiles;
 use crate::cluster::gossip::{GossipError, KeyRingError};
 use crate::cluster::raft::{DiskError, ReviveError, StartError};
 use crate::cluster::trust::{JoinError, Keeper, KeeperError, LockedNode, Opened};
 use crate::cluster::{self};
 use crate::model::node::NodeDescription;
-use crate::runtime::RuntimeError;
 use crate::runtime::oci::OciRuntime;
+use crate::runtime::{Runtime, RuntimeError, Told};
 use crate::store::{self, Store};
 
 pub use self::runtime::RuntimeChoice;
 pub use crate::agent::PacketPathConfig;
+pub use crate::api::Remote;
 
-/// A node comes to a manager's invitation within this time.
-const RELAY_WAIT: Duration = Duration::from_secs(5);
 /// The group whose members may use the socket.
 const GROUP: &str = "mesh";
+/// The longest absence that others wait for: [`Config::absence`] is not longer.
+pub const MAX_ABSENCE_SECONDS: u64 = cluster::gossip::MAX_ABSENCE.as_secs();
 /// Commands that wait.
 const COMMANDS: usize = 16;
 
@@ -77,10 +81,14 @@ pub struct Config {
     pub run: PathBuf,
     /// The socket of the Docker API.
     pub socket: PathBuf,
+    /// The Docker API over TCP too.
+    pub remote: Option<Remote>,
     /// The packet path.
     pub packets: PacketPathConfig,
     /// What runs containers.
     pub runtime: RuntimeChoice,
+    /// How long its tasks are left alone while its daemon is away; zero: not at all.
+    pub absence: Duration,
     /// What time it is.
     pub clock: fn() -> SystemTime,
 }
@@ -108,6 +116,11 @@ impl Paths {
         self.swarm().join("assignments.json")
     }
 
+    /// Where the holder of the node's place is found.
+    fn hold(&self) -> PathBuf {
+        self.run.join("hold.sock")
+    }
+
     fn namespaces(&self) -> PathBuf {
         self.run.join("netns")
     }
@@ -126,10 +139,15 @@ struct Base {
     ports: Ports,
     clocks: Clocks,
     packets: PacketPathConfig,
+    absence: Duration,
     runtime: Arc<OciRuntime>,
+    /// The same runtime, telling what it does.
+    told: Arc<Told>,
     description: NodeDescription,
     stores: watch::Sender<Option<Store>>,
     examiner: watch::Sender<Option<Arc<doctor::Examiner>>>,
+    /// The API of this node, which managers ask of its containers. It holds this in turn.
+    api: OnceLock<Weak<Api>>,
 }
 
 /// Why a node does not run.
@@ -156,6 +174,9 @@ pub enum NodeError {
     /// The socket of the Docker API.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The port of the Docker API.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// Keys.
     #[error(transparent)]
     Keeper(#[from] KeeperError),
@@ -252,29 +273,38 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
         ports: Ports::default(),
         clocks,
         packets: config.packets,
+        told: Arc::new(Told::new(Arc::clone(&runtime) as Arc<dyn Runtime>)),
+        absence: config.absence,
         runtime,
         stores: watch::Sender::new(None),
         examiner: watch::Sender::new(None),
+        api: OnceLock::new(),
     });
     let (commands, mut commanded) = mpsc::channel(COMMANDS);
     let (local, standing) = watch::channel(Local::default());
-    let (dispatchers, dispatcher) = watch::channel(None);
-    let face = Face { base: Arc::clone(&base), commands, local: standing, dispatcher };
+    let (sends, ways) = watch::channel(None);
+    let face = Face { base: Arc::clone(&base), commands, local: standing, ways };
     let api = Api::new(Arc::new(face));
+    base.api.get_or_init(|| Arc::downgrade(&api));
     let listener = api::listen(&config.socket, GROUP)?;
     let mut serving = JoinSet::new();
     serving.spawn(api::serve(Arc::clone(&api), listener, stop.clone()));
+    if let Some(remote) = &config.remote {
+        let listener = api::listen_remote(remote).await?;
+        tracing::info!(address = ?listener.address(), "the Docker API is served to who shows a certificate");
+        serving.spawn(api::serve(Arc::clone(&api), listener, stop.clone()));
+    }
     serving.spawn(async move { api.follow().await });
     let mut node = Node { base, state: State::Outside };
     node.resume().await?;
     tracing::info!(socket = %config.socket.display(), "ready");
     loop {
         local.send_replace(node.local());
-        dispatchers.send_replace(node.dispatcher());
+        sends.send_replace(node.ways());
         tokio::select! {
             () = stop.cancelled() => break,
             command = commanded.recv() => match command {
-                Some(command) => node.obey(command, &local, &dispatchers).await,
+                Some(command) => node.obey(command, &local, &sends).await,
                 None => break,
             },
             event = node.next() => node.act(event?).await?,
@@ -337,21 +367,16 @@ impl Node {
         }
     }
 
-    async fn obey(
-        &mut self,
-        command: Command,
-        local: &watch::Sender<Local>,
-        dispatchers: &watch::Sender<Option<crate::manager::dispatcher::Dispatcher>>,
-    ) {
+    async fn obey(&mut self, command: Command, local: &watch::Sender<Local>, ways: &watch::Sender<Option<Ways>>) {
         // Whoever asked sees the node as it is by then.
         let tell = |node: &Self| {
             local.send_replace(node.local());
-            dispatchers.send_replace(node.dispatcher());
+            ways.send_replace(node.ways());
         };
         match command {
             Command::Init(init, to) => {
                 // Whoever holds it holds the log's file open, which may have to begin anew.
-                dispatchers.send_replace(None);
+                ways.send_replace(None);
                 let done = self.init(*init).await;
                 tell(self);
                 answer(to, done);
@@ -397,9 +422,9 @@ impl Node {
         }
     }
 
-    fn dispatcher(&self) -> Option<crate::manager::dispatcher::Dispatcher> {
+    fn ways(&self) -> Option<Ways> {
         match &self.state {
-            State::Member(member) => member.manager.as_ref().map(|manager| manager.dispatcher.clone()),
+            State::Member(member) => member.manager.as_ref().map(|manager| manager.ways.clone()),
             State::Outside | State::Locked(_) => None,
         }
     }

@@ -153,7 +153,7 @@ impl Node {
     /// Leaves: the node's tasks, its packet path and everything it kept of the swarm go.
     pub(super) async fn leave(&mut self) -> Result<(), NodeError> {
         if let State::Member(member) = std::mem::replace(&mut self.state, State::Outside) {
-            member.stop().await;
+            member.part().await;
         }
         self.forget().await;
         Ok(())
@@ -162,7 +162,7 @@ impl Node {
     pub(super) async fn forget(&mut self) {
         let base = &self.base;
         if let State::Member(member) = std::mem::replace(&mut self.state, State::Outside) {
-            member.stop().await;
+            member.part().await;
         }
         if let Err(error) = base.runtime.leave().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "containers stay behind");

@@ -18,7 +18,7 @@ pub(super) struct Serving {
 impl rpc::Health for Serving {
     async fn serving(&self) -> bool {
         let status = self.raft.status();
-        status.leader.is_some()
+        status.leader.is_some() && status.stopped.is_none()
     }
 }
 

@@ -14,6 +14,7 @@ mod health;
 pub mod images;
 pub mod netns;
 pub mod oci;
+mod told;
 mod turns;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub use container::{
 };
 pub use error::RuntimeError;
 use images::{Credentials, ImageSummary};
+pub use told::{Act, ImageAct, Step, Told};
 
 /// What an act of a runtime becomes.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, RuntimeError>>;

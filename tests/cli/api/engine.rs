@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Manager;
 
 /// Plays an engine: answers each request with its first line, and echoes after an upgrade.
-fn play(listener: UnixListener) {
+pub(super) fn play(listener: UnixListener) {
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
         std::thread::spawn(move || {

@@ -1,6 +1,10 @@
 //! The Docker API below the CLI: what its wire says where the docker CLI does not look, and what it stands.
 
+mod containers;
 mod engine;
+mod fuzz;
+#[cfg(test)]
+mod remote;
 mod safety;
 mod wire;
 
@@ -15,26 +19,26 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// An answer, read whole.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     #[track_caller]
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         self.json()["message"].as_str().unwrap().to_owned()
     }
 }
 
 /// One request on a connection of its own.
 #[track_caller]
-fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Answer {
+pub(crate) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Answer {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let length = body.len();
@@ -49,13 +53,13 @@ fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Answer {
 }
 
 /// A manager alone in a swarm.
-struct Manager {
-    served: Served,
+pub(crate) struct Manager {
+    pub(crate) served: Served,
     _folder: TempDir,
 }
 
 impl Manager {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let served = Served::new(folder.path()).unwrap();
         let manager = Self { served, _folder: folder };
@@ -65,12 +69,12 @@ impl Manager {
     }
 
     #[track_caller]
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         ask(&self.served.socket, "GET", path, "")
     }
 
     #[track_caller]
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         ask(&self.served.socket, "POST", path, &body.to_string())
     }
 

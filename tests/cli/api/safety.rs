@@ -1,8 +1,11 @@
 //! What the socket stands: many clients, slow ones, large and senseless requests.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use mesh_daemon::api::{LogLine, Output};
 
 use super::{Manager, ask};
 
@@ -57,6 +60,42 @@ fn five_hundred_ask_at_once() {
             .collect();
         assert!(asked.into_iter().all(|asked| asked.join().unwrap() == 200));
     });
+}
+
+/// A hundred follow the output of a service, and what else is asked is answered all the same.
+#[test]
+fn a_hundred_follow_logs() {
+    let manager = Manager::new();
+    let line = |bytes: &'static str| {
+        let at = jiff::Timestamp::now();
+        LogLine { at, output: Output::Stdout, bytes: bytes.into() }
+    };
+    *manager.served.cluster.output.lock().unwrap() = vec![line("first\n"), line("last\n")];
+    manager.service("web");
+    let begun = Instant::now();
+    while !manager.get("/tasks").body.contains("\"running\"") {
+        assert!(begun.elapsed() < Duration::from_secs(10), "no task runs");
+    }
+    let follow = |_| {
+        let mut stream = UnixStream::connect(&manager.served.socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(b"GET /services/web/logs?stdout=1&follow=1&tail=1 HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+        stream
+    };
+    let mut followers: Vec<_> = (0..100).map(follow).collect();
+    for stream in &mut followers {
+        let mut told = Vec::new();
+        while !told.ends_with(b"last\n\r\n") {
+            let mut piece = [0; 512];
+            let length = stream.read(&mut piece).unwrap();
+            assert!(length > 0, "it ended: {}", String::from_utf8_lossy(&told));
+            told.extend_from_slice(&piece[..length]);
+        }
+        assert!(!String::from_utf8_lossy(&told).contains("first"), "only the last line was asked for");
+    }
+    let begun = Instant::now();
+    assert_eq!(manager.get("/services").status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 /// Every endpoint with a body, and what no client would send.

@@ -11,12 +11,7 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
     ("info-swarm-manager", "names this product, this machine and its runtime"),
     ("info-swarm-worker", "names this product, this machine and its runtime"),
     ("network-create-overlay-opts", "an encrypted network is refused, for its packets would travel in the clear"),
-    ("network-inspect", "`EnableIPv4` is shown, as newer engines do"),
-    ("network-inspect-verbose", "`EnableIPv4` is shown, as newer engines do"),
-    (
-        "network-inspect-ingress",
-        "there is no sandbox on a bridge, so it is not among the network's containers; `EnableIPv4` is shown",
-    ),
+    ("network-inspect-ingress", "there is no sandbox on a bridge, so it is not among the network's containers"),
     ("network-ls", "without an engine a node has no `bridge`, `host` and `none`, and `docker_gwbridge` is not needed"),
     ("network-ls-no-swarm", "without an engine a node has no `bridge`, `host` and `none`"),
     ("network-rm", "it removes the encrypted network too, which was refused"),

@@ -8,48 +8,17 @@
 
 mod beside;
 mod explained;
-mod normalise;
+mod fields;
 mod page;
 mod session;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use std::io::Write as _;
 
+use harness::outcome::{Case, Outcome, difference, recorded};
 use harness::swarm::Served;
-use serde_json::Value;
-
-use normalise::normalise;
-
-/// A command as it was recorded.
-#[derive(Clone)]
-struct Case {
-    argv: Vec<String>,
-    stdin: Option<String>,
-    outcome: Outcome,
-}
-
-/// What a command left.
-#[derive(Clone, Debug, PartialEq)]
-struct Outcome {
-    code: i64,
-    out: String,
-    err: String,
-}
-
-fn recorded() -> BTreeMap<String, Case> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/cli/recordings/cases.json");
-    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let read = |case: Value| {
-        let outcome = Outcome { code: case["rc"].as_i64().unwrap(), out: text(&case["out"]), err: text(&case["err"]) };
-        let argv = case["argv"].as_array().unwrap().iter().map(text).collect();
-        (text(&case["name"]), Case { argv, stdin: case["stdin"].as_str().map(str::to_owned), outcome })
-    };
-    cases.into_iter().map(read).collect()
-}
 
 /// Runs docker in a folder against a served swarm.
 fn docker(served: &Served, folder: &Path, argv: &[String], stdin: Option<&str>) -> Outcome {
@@ -83,23 +52,10 @@ fn run(program: &Path, served: &Served, folder: &Path, argv: &[String], stdin: O
     Outcome { code: output.status.code().map_or(-1, i64::from), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// An outcome as it is compared.
+/// An outcome as it is compared; the swarm in memory has no real key and root.
 fn comparable(name: &str, outcome: &Outcome) -> Outcome {
-    let mut lines: Vec<_> = outcome.out.lines().map(str::to_owned).collect();
-    // The CLI takes networks and services from a Go map, in any order.
-    if name.starts_with("stack-") {
-        lines.sort_by_key(|line| {
-            ["Creating", "Updating", "Removing"].iter().any(|act| line.starts_with(act)).then(|| line.clone())
-        });
-    }
-    let mut out = lines.join("\n").replace(harness::swarm::KEY, "<KEY>").replace(harness::swarm::ROOT, "<PEM>");
-    // Which node a task went to is the scheduler's, and chance.
-    if name.contains("-ps") {
-        for node in ["node1", "node2", "node3", "node4"] {
-            out = out.replace(node, "NODE");
-        }
-    }
-    Outcome { code: outcome.code, out: normalise(&out), err: normalise(&outcome.err) }
+    let out = outcome.out.replace(harness::swarm::KEY, "<KEY>").replace(harness::swarm::ROOT, "<PEM>");
+    harness::outcome::comparable(name, &Outcome { out, ..outcome.clone() })
 }
 
 /// A machine without a docker CLI cannot run these tests, and they fail there.
@@ -111,7 +67,7 @@ pub(crate) fn require_docker() {
 #[test]
 fn the_docker_cli_sees_what_it_saw_before_the_real_swarm() {
     require_docker();
-    let cases = recorded();
+    let cases = recorded().unwrap();
     let mut compared = session::run(&cases);
     let mut wrong = Vec::new();
     for (name, (recorded, ours)) in &mut compared {
@@ -133,14 +89,4 @@ fn the_docker_cli_sees_what_it_saw_before_the_real_swarm() {
     }
     assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), compared.len(), wrong.join("\n"));
     page::check(&compared.keys().cloned().collect::<Vec<_>>());
-}
-
-/// The lines that only one has.
-fn difference(recorded: &str, ours: &str) -> String {
-    let (a, b): (Vec<_>, Vec<_>) = (recorded.lines().collect(), ours.lines().collect());
-    let only = |sign: &str, one: &[&str], other: &[&str]| {
-        one.iter().filter(|line| !other.contains(line)).map(|line| format!("{sign} {line}\n")).collect::<String>()
-    };
-    let lines = only("-", &a, &b) + &only("+", &b, &a);
-    if lines.is_empty() && a != b { "(other order)\n".to_owned() } else { lines }
 }

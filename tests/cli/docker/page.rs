@@ -11,8 +11,11 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/docke
 const ENDPOINTS: &[(&str, &str)] = &[
     ("GET, HEAD /_ping", "served"),
     ("GET /version, /info", "served"),
-    ("GET /events", "served: services, nodes, networks, secrets, configs; containers by the engine"),
-    ("GET /system/df", "engine; else empty"),
+    (
+        "GET /events",
+        "served: services, nodes, networks, secrets, configs; containers and images of this node, or the engine's",
+    ),
+    ("GET /system/df", "engine; else images and containers of this node; volumes are not counted"),
     ("GET /distribution/{name}/json", "served"),
     ("GET /swarm, /swarm/unlockkey; POST /swarm/init, join, leave, update, unlock", "served"),
     ("GET /nodes, /nodes/{id}; POST /nodes/{id}/update; DELETE /nodes/{id}", "served"),
@@ -24,13 +27,13 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("GET /secrets, /secrets/{id}; POST create, update; DELETE", "served; secret drivers are refused"),
     ("GET /configs, /configs/{id}; POST create, update; DELETE", "served"),
     (
-        "GET /containers/json, /containers/{id}/json, logs, top, stats; POST stop, kill, wait; DELETE",
-        "engine; else served, of this node's tasks",
+        "GET /containers/json, /containers/{id}/json, logs, top, stats; POST stop, kill, wait, attach; DELETE",
+        "engine; else served, of this node's tasks; all but the list, at managers, of every node's",
     ),
     ("POST /containers/create and other acts on containers", "engine; else 501: services make containers"),
     (
         "POST /containers/{id}/exec, /exec/{id}/start, resize; GET /exec/{id}/json",
-        "engine; else served, with terminals and upgrades",
+        "engine; else served, with terminals and upgrades; at managers, of every node's tasks",
     ),
     ("GET /images/json, /images/{name}/json; POST /images/load, create (pull); DELETE", "engine; else served"),
     ("POST /images/{name}/tag, push", "engine; else 501"),
@@ -77,5 +80,5 @@ fn write(compared: &[String]) -> String {
     for name in names {
         let _ = writeln!(page, "- {name}");
     }
-    page
+    page + &super::fields::page()
 }

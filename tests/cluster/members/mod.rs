@@ -10,7 +10,7 @@ mod net;
 
 use std::time::Duration;
 
-use mesh_daemon::cluster::gossip::{Fact, Liveness, Rejected, TaskKey};
+use mesh_daemon::cluster::gossip::{Fact, Liveness, MAX_ABSENCE, Rejected, TaskKey};
 use net::{MS, Net, key_of, peer, ring};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,6 +42,48 @@ fn a_killed_node_is_known_dead_by_all_within_a_second() {
         let within = times.iter().filter(|time| **time < SECOND).count();
         assert!(within * 100 >= times.len() * 99, "{nodes} nodes: {within} of {runs} within a second");
     }
+}
+
+#[test]
+fn a_daemon_that_is_away_is_waited_for_as_long_as_its_place_is_held() {
+    for nodes in [2, 3, 5, 20] {
+        let mut net = Net::joined(nodes, 59);
+        net.go_away(0);
+        net.never_called_dead(0, 30 * SECOND);
+        assert!(net.all_believe(0, Liveness::Away), "{nodes} nodes");
+        // It comes back in time: nobody has noticed.
+        let life = 2;
+        net.restart(0, life);
+        let all: Vec<_> = (0..nodes).map(|node| peer(node, None)).collect();
+        net.act(0, |detector, now| detector.introduce(&all, now));
+        assert!(net.run_until(3 * SECOND, Net::all_alive).is_some(), "{nodes} nodes");
+        // It goes again, and then its machine does.
+        net.go_away(0);
+        net.never_called_dead(0, 5 * SECOND);
+        net.kill(0);
+        let took = net.run_until(10 * SECOND, |net| net.all_believe(0, Liveness::Down));
+        assert!(took.is_some_and(|took| took < SECOND), "{nodes} nodes: {took:?}");
+    }
+}
+
+#[test]
+fn a_node_whose_processes_all_end_is_dead_although_its_kernel_answers() {
+    for nodes in [2, 3, 5, 20] {
+        let mut net = Net::joined(nodes, 61);
+        net.end(0);
+        let took = net.run_until(10 * SECOND, |net| net.all_believe(0, Liveness::Down));
+        assert!(took.is_some_and(|took| took < SECOND), "{nodes} nodes: {took:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_hangs_for_too_long_is_dead() {
+    let mut net = Net::joined(5, 67);
+    net.stop(0);
+    net.never_called_dead(0, MAX_ABSENCE);
+    assert!(net.run_until(5 * SECOND, |net| net.all_believe(0, Liveness::Down)).is_some());
+    net.go_on(0);
+    assert!(net.run_until(5 * SECOND, Net::all_alive).is_some(), "and back");
 }
 
 #[test]
@@ -173,7 +215,8 @@ fn that_a_task_is_gone_is_known_by_all_at_once_where_they_are_few() {
 fn who_has_another_key_is_not_heard_and_is_counted() {
     let mut net = Net::joined(3, 31);
     net.nodes[2].rotate(ring(&[9]));
-    assert!(net.run_until(3 * SECOND, |net| net.belief(0, 2) == Some(Liveness::Down)).is_some());
+    // It runs, as its kernel shows: it is waited for.
+    assert!(net.run_until(3 * SECOND, |net| net.belief(0, 2) == Some(Liveness::Away)).is_some());
     assert!(net.nodes[0].counters().rejected[&Rejected::UnknownKey] > 0);
     assert_eq!(net.belief(0, 1), Some(Liveness::Alive));
     net.nodes[2].rotate(ring(&[1]));
@@ -196,7 +239,8 @@ fn keys_are_replaced_one_node_at_a_time_without_a_doubt() {
 fn who_leaves_is_gone_for_the_others_at_once() {
     let mut net = Net::joined(5, 41);
     net.act(2, |detector, now| detector.leave(now));
-    net.kill(2);
+    // Its kernel refuses what is sent to it afterwards, and nobody asks.
+    net.go_away(2);
     let took = net.run_until(SECOND, |net| net.all_believe(2, Liveness::Down));
     assert!(took.is_some_and(|took| took <= 5 * MS), "{took:?}");
     for node in [0, 1, 3, 4] {

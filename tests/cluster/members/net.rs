@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mesh_daemon::cluster::gossip::{
-    Detector, Exchange, KeyRing, Liveness, Me, NodeKey, Peer, RingKey, Timing, Transmit,
+    Detector, Exchange, KeyRing, Liveness, Me, NodeKey, Peer, Place, RingKey, Timing, Transmit,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -19,6 +19,7 @@ enum Event {
     Packet { to: usize, packet: Vec<u8> },
     Tick(usize),
     Exchange { from: usize, with: usize },
+    Knock { from: usize, at: usize, generation: u64 },
 }
 
 /// Which packets get through, from node to node.
@@ -26,7 +27,7 @@ type Rule = Box<dyn Fn(usize, usize) -> bool>;
 
 pub(crate) struct Net {
     pub(crate) nodes: Vec<Detector>,
-    /// A node that does not run: its packets and timers wait (stopped), or are lost (killed).
+    /// A node that does not run: its packets and timers wait (stopped), or are lost (away, ended, killed).
     runs: Vec<Run>,
     queue: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     /// For each node, the tick that is in the queue.
@@ -43,6 +44,11 @@ pub(crate) struct Net {
 enum Run {
     Runs,
     Stopped,
+    /// Its daemon has ended, and its place is held.
+    Away,
+    /// All its processes have ended: its kernel refuses.
+    Ended,
+    /// Its machine is off.
     Killed,
 }
 
@@ -116,6 +122,16 @@ impl Net {
     /// It is gone without a word.
     pub(crate) fn kill(&mut self, node: usize) {
         self.runs[node] = Run::Killed;
+    }
+
+    /// Its daemon is gone without a word; its holder is there.
+    pub(crate) fn go_away(&mut self, node: usize) {
+        self.runs[node] = Run::Away;
+    }
+
+    /// All its processes are gone.
+    pub(crate) fn end(&mut self, node: usize) {
+        self.runs[node] = Run::Ended;
     }
 
     /// It does not run, and what it is sent lies in its socket.
@@ -192,6 +208,17 @@ impl Net {
         }
     }
 
+    /// Runs for this long; nobody may believe that one dead.
+    pub(crate) fn never_called_dead(&mut self, about: usize, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.run_for((20 * MS).min(end - self.now));
+            for node in self.running() {
+                assert_ne!(self.belief(node, about), Some(Liveness::Down), "{node} believes {about} dead");
+            }
+        }
+    }
+
     /// The process of a node is killed, and started again.
     pub(crate) fn restart(&mut self, node: usize, life: u64) {
         let me = Me { node: key_of(node), life };
@@ -199,6 +226,7 @@ impl Net {
         let timing = Timing::default();
         self.nodes[node] = Detector::new(me, address_of(node), timing, ring(&[1]), fork).unwrap();
         self.ticks[node] = None;
+        self.runs[node] = Run::Runs;
         self.settle(node);
     }
 
@@ -219,7 +247,7 @@ impl Net {
                     self.settle(to);
                 }
                 Run::Stopped => self.held[to].push(packet),
-                Run::Killed => {}
+                Run::Away | Run::Ended | Run::Killed => {}
             },
             Event::Tick(node) if self.runs[node] == Run::Runs && self.ticks[node] == Some(at) => {
                 self.ticks[node] = None;
@@ -228,6 +256,7 @@ impl Net {
             }
             Event::Tick(_) => {}
             Event::Exchange { from, with } => self.exchange(from, with),
+            Event::Knock { from, at, generation } => self.knock(from, at, generation),
         }
         true
     }
@@ -239,6 +268,10 @@ impl Net {
                 Transmit::Datagram { to, packet } => self.send(node, node_at(to), packet),
                 Transmit::Exchange { with } => {
                     let event = Event::Exchange { from: node, with: node_at(with) };
+                    self.add(self.now + MS, event);
+                }
+                Transmit::Knock { generation, at, .. } => {
+                    let event = Event::Knock { from: node, at: node_at(at), generation };
                     self.add(self.now + MS, event);
                 }
             }
@@ -274,6 +307,27 @@ impl Net {
         }
         self.settle(from);
         self.settle(with);
+    }
+
+    /// As a connection that stays, and says every 100 ms whether it is still there.
+    fn knock(&mut self, from: usize, at: usize, generation: u64) {
+        if self.runs[from] != Run::Runs || !self.nodes[from].is_missed(key_of(at), generation) {
+            return;
+        }
+        let open = (self.passes)(from, at) && (self.passes)(at, from);
+        match self.runs[at] {
+            Run::Runs | Run::Stopped | Run::Away if open => {
+                self.nodes[from].knocked(key_of(at), generation, Place::Held);
+            }
+            Run::Ended if open => self.nodes[from].knocked(key_of(at), generation, Place::Empty),
+            // Silence: the first knock is given up by the detector, a later one after its connection broke.
+            _ if self.nodes[from].members()[&key_of(at)].liveness == Liveness::Away => {
+                self.nodes[from].knocked(key_of(at), generation, Place::Empty);
+            }
+            _ => {}
+        }
+        self.add(self.now + 100 * MS, Event::Knock { from, at, generation });
+        self.settle(from);
     }
 
     fn add(&mut self, at: Duration, event: Event) {

@@ -64,3 +64,17 @@ async fn an_invitation_that_nobody_comes_to_ends_and_there_are_only_so_many() {
     let late = world.relays.invite(node).unwrap().meet(pieces([]), Duration::from_millis(50)).await;
     assert_eq!(late.err().unwrap().code, Code::Unavailable);
 }
+
+#[tokio::test]
+async fn a_manager_is_joined_to_a_node_by_another_and_a_worker_is_not() {
+    let world = World::new().await;
+    let (worker, manager) = (world.join(Role::Worker).await, world.join(Role::Manager).await);
+    let (node, request) = (worker.node, Bytes::from_static(b"what for"));
+    let refused = world.link(&worker).reach(node, request.clone(), pieces([]), SOON).await.err().unwrap();
+    assert_eq!(refused.code, Code::PermissionDenied, "{refused}");
+    let up = world.link(&manager).reach(node, request, pieces([Ok("down"), Err(broke())]), SOON).await.unwrap();
+    let all: Vec<_> = up.collect().await;
+    let said = |text: String| Ok(Bytes::from(text));
+    let broken = Err(Refusal::new(Code::Aborted, "the disk broke"));
+    assert_eq!(all, [said(format!("{node} what for")), said("down".to_owned()), broken]);
+}

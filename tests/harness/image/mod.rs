@@ -110,7 +110,7 @@ impl Image {
                 "platform": { "architecture": "amd64", "os": "linux" },
                 "annotations": {
                     "org.opencontainers.image.ref.name": self.reference,
-                    "io.containerd.image.name": format!("docker.io/library/{}", self.reference),
+                    "io.containerd.image.name": whole(&self.reference),
                 },
             }],
         });
@@ -218,6 +218,11 @@ fn digest(bytes: &[u8]) -> String {
 
 fn blob_path(digest: &str) -> String {
     format!("blobs/{}", digest.replace(':', "/"))
+}
+
+/// A name with its registry: Docker's, if it has none.
+fn whole(reference: &str) -> String {
+    if reference.contains('/') { reference.to_owned() } else { format!("docker.io/library/{reference}") }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod orchestrate;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use mesh_daemon::api::{
-    self, Api, Cluster, Doing, Init, Join, Local, LogLine, LogOptions, Output, RuntimeFacts, Standing, wire,
+    self, Api, Cluster, Connection, Doing, Init, Join, Local, LogLine, LogOptions, Output, RuntimeFacts, Standing, wire,
 };
 use mesh_daemon::model::cluster::Cluster as ClusterObject;
 use mesh_daemon::model::id::{ClusterId, NetworkId, NodeId, TaskId};
@@ -20,11 +21,11 @@ use mesh_daemon::model::node::{
     Engine, ManagerStatus, Node, NodeDescription, NodeState, Plugin, Reachability, Role, TlsDescription,
 };
 use mesh_daemon::model::resources::{Platform, Resources};
-use mesh_daemon::runtime::Runtime;
 use mesh_daemon::runtime::fake::{FakeRuntime, Script};
+use mesh_daemon::runtime::{Runtime, Step, Told};
 use mesh_daemon::store::{Local as Alone, Replica, Store};
 use rand::Rng as _;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use orchestrate::settle;
@@ -37,18 +38,25 @@ pub struct FakeCluster {
     pub images: Mutex<Vec<(String, String)>>,
     /// What each task has written.
     pub output: Mutex<Vec<LogLine>>,
+    /// Its containers: none but those that a test makes, for its tasks are only said to run.
+    pub told: Arc<Told>,
     /// An engine's socket, if one is played.
     pub engine: Mutex<Option<PathBuf>>,
+    /// The sockets of other nodes, where those are played.
+    pub peers: Mutex<BTreeMap<NodeId, PathBuf>>,
 }
 
 impl Default for FakeCluster {
     fn default() -> Self {
+        let fake = FakeRuntime::new(Timestamp::now(), Box::new(|_| Script::default()));
         Self {
             stores: watch::Sender::new(None),
             local: Mutex::default(),
             images: Mutex::default(),
             output: Mutex::default(),
+            told: Arc::new(Told::new(Arc::new(fake))),
             engine: Mutex::default(),
+            peers: Mutex::default(),
         }
     }
 }
@@ -241,6 +249,17 @@ impl Cluster for FakeCluster {
         .boxed()
     }
 
+    fn reach(&self, node: NodeId) -> Doing<'_, Box<dyn Connection>> {
+        async move {
+            let peers = self.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            let socket = peers.get(&node).ok_or_else(|| api::Error::unavailable(format!("{node} is far away")))?;
+            let stream = tokio::net::UnixStream::connect(socket).await;
+            let stream = stream.map_err(|error| api::Error::unavailable(error.to_string()))?;
+            Ok(Box::new(stream) as Box<dyn Connection>)
+        }
+        .boxed()
+    }
+
     fn image(&self, reference: String, _auth: Option<String>) -> Doing<'_, Option<wire::Distribution>> {
         async move {
             let images = self.images.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -268,8 +287,11 @@ impl Cluster for FakeCluster {
     }
 
     fn containers(&self) -> Arc<dyn Runtime> {
-        // Its tasks are only said to run: it has no containers.
-        Arc::new(FakeRuntime::new(Timestamp::now(), Box::new(|_| Script::default())))
+        Arc::<Told>::clone(&self.told)
+    }
+
+    fn steps(&self) -> broadcast::Receiver<Step> {
+        self.told.listen()
     }
 
     fn engine(&self) -> Option<PathBuf> {
@@ -283,6 +305,7 @@ pub struct Served {
     pub cluster: Arc<FakeCluster>,
     /// Where it serves.
     pub socket: PathBuf,
+    api: Arc<Api>,
     runtime: Option<tokio::runtime::Runtime>,
     stop: CancellationToken,
 }
@@ -301,10 +324,23 @@ impl Served {
         let listener = api::listen(&socket, "mesh")?;
         let api = Api::new(Arc::clone(&cluster) as Arc<dyn Cluster>);
         runtime.spawn(api::serve(Arc::clone(&api), listener, stop.clone()));
-        runtime.spawn(async move { api.follow().await });
+        let following = Arc::clone(&api);
+        runtime.spawn(async move { following.follow().await });
         runtime.spawn(orchestrate::run(Arc::clone(&cluster)));
         drop(_inside);
-        Ok(Self { cluster, socket, runtime: Some(runtime), stop })
+        Ok(Self { cluster, socket, api, runtime: Some(runtime), stop })
+    }
+
+    /// Serves at a port of the loopback too, for who has a certificate; which port.
+    ///
+    /// # Errors
+    /// The certificates are no good, or there is no port.
+    pub fn listen(&self, remote: &api::Remote) -> Result<std::net::SocketAddr> {
+        let runtime = self.runtime.as_ref().context("it has stopped")?;
+        let listener = runtime.block_on(api::listen_remote(remote))?;
+        let address = listener.address().context("no address")?;
+        runtime.spawn(api::serve(Arc::clone(&self.api), listener, self.stop.clone()));
+        Ok(address)
     }
 
     /// Runs something that takes time.

@@ -152,6 +152,7 @@ fn allocate(tx: &Tx, service: &mut Service) -> bool {
         spec: service.spec.endpoint.clone(),
         ports: service.spec.endpoint.ports.clone(),
         vips: vips.collect(),
+        most_tasks: 0,
     };
     service.endpoint = Some(endpoint);
     true

@@ -2,7 +2,7 @@
 
 use harness::nodes::Nodes;
 
-use super::{nodes, turn};
+use super::{agree, nodes, turn};
 
 /// Host names by a column of `docker node ls`.
 fn column(nodes: &Nodes, at: usize, field: &str) -> Vec<(String, String)> {
@@ -41,6 +41,7 @@ fn assert_nothing_left(nodes: &Nodes, at: usize) {
     assert_eq!(node.pinned(), Vec::<std::path::PathBuf>::new(), "pins of {}", node.host.name);
     assert_eq!(node.mounts().unwrap(), Vec::<std::path::PathBuf>::new(), "mounts of {}", node.host.name);
     assert_eq!(node.processes().unwrap(), Vec::<i32>::new(), "processes of {}", node.host.name);
+    assert_eq!(node.holders().unwrap(), Vec::<i32>::new(), "holders of the place of {}", node.host.name);
 }
 
 #[test]
@@ -101,6 +102,7 @@ fn nodes_join_change_their_role_and_leave_nothing_behind() {
     nodes.until("the drained node has no task", |nodes| Ok(nodes.nodes[3].spaces()?.is_empty())).unwrap();
     nodes.docker(0, &["node", "update", "--availability", "active", "node4"]).unwrap();
     nodes.until_running(0, "all", 4).unwrap();
+    agree(&nodes, 0);
 
     assert_refused(&nodes, 0, &["node", "rm", "node4"], "is not down and can't be removed");
     nodes.docker(3, &["swarm", "leave"]).unwrap();

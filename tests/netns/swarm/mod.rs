@@ -1,5 +1,6 @@
 //! The cluster as its user sees it: real nodes, the real docker CLI, real containers, a client outside.
 
+mod disk;
 mod doctor;
 mod failure;
 mod membership;
@@ -13,6 +14,7 @@ mod way_out;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use harness::clients::{Seen, ask};
@@ -24,6 +26,8 @@ use harness::{Plan, Transport, image};
 const IMAGE: &str = "whoami:1";
 /// Where its program listens.
 const TARGET: u16 = 7000;
+/// Tables that follow a change of the store are equal within this time on a busy machine.
+const AGREE: Duration = Duration::from_secs(20);
 /// Requests among which every one of a few tasks is met.
 const ENOUGH: usize = 200;
 
@@ -50,19 +54,35 @@ fn image() -> anyhow::Result<Image> {
 /// So many nodes and one client; they are in no swarm.
 #[track_caller]
 fn nodes(count: u8) -> Nodes {
-    let started = image().and_then(|image| Nodes::start(&Plan { nodes: count, clients: 1, ..Plan::default() }, &image));
+    let started = image().and_then(|image| Nodes::start(&plan(count), &image));
     started.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn plan(nodes: u8) -> Plan {
+    Plan { nodes, clients: 1, ..Plan::default() }
 }
 
 /// A swarm of so many nodes, of which so many are managers.
 #[track_caller]
 fn swarm(count: u8, managers: usize) -> Nodes {
-    let nodes = nodes(count);
+    formed(nodes(count), managers)
+}
+
+/// As [`swarm`]; what each node keeps of the swarm lies on a disk of so many MiB.
+#[track_caller]
+fn swarm_on_small_disks(count: u8, managers: usize, mib: u32) -> Nodes {
+    let started = image().and_then(|image| Nodes::start_on_small_disks(&plan(count), &image, mib));
+    formed(started.unwrap_or_else(|error| panic!("{error:#}")), managers)
+}
+
+#[track_caller]
+fn formed(nodes: Nodes, managers: usize) -> Nodes {
+    let count = nodes.nodes.len();
     nodes.form(managers).unwrap();
     nodes
         .until("all nodes are ready", |nodes| {
             let status = nodes.docker(0, &["node", "ls", "--format", "{{.Status}}"])?;
-            Ok(status.lines().filter(|status| *status == "Ready").count() == usize::from(count))
+            Ok(status.lines().filter(|status| *status == "Ready").count() == count)
         })
         .unwrap();
     nodes
@@ -139,6 +159,12 @@ fn identities(nodes: &Nodes, at: usize, service: &str) -> (Vec<String>, Vec<i32>
     let mut processes: Vec<_> = spaces.flat_map(|spaces| harness::nodes::inside(&spaces).unwrap()).collect();
     processes.sort_unstable();
     (ids, processes)
+}
+
+/// All nodes that run agree soon with each other and with the managers; how long that took.
+#[track_caller]
+fn agree(nodes: &Nodes, at: usize) -> Duration {
+    nodes.agree(at, AGREE).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// What [`names`] are made of: `docker service create` with this has the image name itself after its slot.

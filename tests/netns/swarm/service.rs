@@ -4,7 +4,7 @@ use harness::nodes::Nodes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{IMAGE, NAMED, TARGET, assert_served, is_served, names, swarm, turn};
+use super::{IMAGE, NAMED, TARGET, agree, assert_served, is_served, names, swarm, turn};
 
 const PORT: u16 = 8080;
 
@@ -24,6 +24,7 @@ fn a_service_is_reached_scaled_named_mended_and_removed() {
     nodes.until_running(0, "web", 2).unwrap();
     nodes.until("both tasks are reached", |nodes| Ok(is_served(nodes, &[0, 1, 2], PORT, &names(2)))).unwrap();
     assert_served(&nodes, PORT, &names(2));
+    agree(&nodes, 0);
 
     nodes.docker(0, &["service", "scale", "-d", "web=6"]).unwrap();
     nodes.until_running(0, "web", 6).unwrap();
@@ -32,11 +33,13 @@ fn a_service_is_reached_scaled_named_mended_and_removed() {
 
     check_names(&nodes);
     check_mending(&nodes);
+    agree(&nodes, 0);
 
     nodes.docker(0, &["service", "scale", "-d", "web=1"]).unwrap();
     nodes.until_running(0, "web", 1).unwrap();
     nodes.until("one is reached", |nodes| Ok(is_served(nodes, &[0, 1, 2], PORT, &names(1)))).unwrap();
     assert_served(&nodes, PORT, &names(1));
+    agree(&nodes, 0);
 
     nodes.docker(0, &["service", "rm", "web"]).unwrap();
     nodes.until("nothing of the service is left", |nodes| Ok(left(nodes)?.is_empty())).unwrap_or_else(|error| {

@@ -6,6 +6,7 @@
 mod apt;
 mod cargo_tools;
 mod packages;
+mod python;
 mod services;
 
 use crate::{command, workspace};
@@ -28,6 +29,8 @@ struct Missing {
     /// Components of the pinned toolchain.
     components: Vec<&'static str>,
     tools: Vec<&'static CargoTool>,
+    /// Whether docker-py is.
+    python: bool,
 }
 
 /// What the pinned toolchain must have, and the file by which one sees that it does.
@@ -68,7 +71,7 @@ pub(crate) fn ensure() -> Result<()> {
 fn everything() -> String {
     let tools: Vec<_> = CARGO_TOOLS.iter().map(|tool| format!("{} {}", tool.name, tool.version)).collect();
     let components: Vec<_> = COMPONENTS.iter().map(|(name, _)| *name).collect();
-    format!("{} Debian packages, {}, {}", PACKAGES.len(), components.join(", "), tools.join(", "))
+    format!("{} Debian packages, {}, {}, docker-py", PACKAGES.len(), components.join(", "), tools.join(", "))
 }
 
 impl Missing {
@@ -85,11 +88,12 @@ impl Missing {
                 .map(|(name, _)| *name)
                 .collect(),
             tools: CARGO_TOOLS.iter().filter(|tool| !tool.is_installed()).collect(),
+            python: !python::is_installed()?,
         })
     }
 
     fn nothing(&self) -> bool {
-        self.packages.is_empty() && self.components.is_empty() && self.tools.is_empty()
+        self.packages.is_empty() && self.components.is_empty() && self.tools.is_empty() && !self.python
     }
 
     fn announce(&self, toolchain: &str) {
@@ -102,6 +106,9 @@ impl Missing {
         }
         for tool in &self.tools {
             println!("  cargo   {:<18} {}", format!("{} {}", tool.name, tool.version), tool.why);
+        }
+        if self.python {
+            println!("  pip     {:<18} a client that tests drive a manager with", "docker-py");
         }
     }
 
@@ -117,6 +124,7 @@ impl Missing {
                 "rustup could not add the components: is there a network, and is this toolchain managed by rustup?",
             )?;
         }
-        self.tools.iter().try_for_each(|tool| tool.install())
+        self.tools.iter().try_for_each(|tool| tool.install())?;
+        if self.python { python::install() } else { Ok(()) }
     }
 }

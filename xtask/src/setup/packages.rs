@@ -54,6 +54,11 @@ pub(super) const PACKAGES: &[Package] = &[
         "docker-registry",
     ),
     with_service(package("nginx-light", "/usr/sbin/nginx", "benchmarks and tests need a real server"), "nginx"),
+    package("python3-venv", "/usr/bin/python3", "tests drive a manager by docker-py, in an environment of its own"),
+    with_service(
+        package("prometheus", "/usr/bin/prometheus", "tests have it discover the services of a swarm"),
+        "prometheus",
+    ),
     with_service(package("haproxy", "/usr/sbin/haproxy", "the baseline that benchmarks compare with"), "haproxy"),
 ];
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, Request, State as AxumState};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 use hyper::upgrade::OnUpgrade;
@@ -20,13 +20,13 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::output::output_of;
-use super::{Api, find_running};
+use super::{Api, find_running, hijack};
 use crate::api::error::Error;
 use crate::api::query::Params;
 use crate::api::stream as framing;
 use crate::api::version::Version;
-use crate::api::{Shared, body, refusal, wire};
-use crate::runtime::{ContainerId, Exec, ExecSession, Size};
+use crate::api::{Shared, body, events, refusal, wire};
+use crate::runtime::{ContainerId, Exec, ExecSession, Size, Status};
 
 /// How many are remembered.
 const MAX_EXECS: usize = 1024;
@@ -45,7 +45,7 @@ pub(in crate::api) struct Execs(Mutex<BTreeMap<String, Made>>);
 struct Made {
     /// Which was made when.
     number: u64,
-    container: ContainerId,
+    container: Status,
     wanted: Exec,
     phase: Phase,
 }
@@ -64,10 +64,10 @@ impl Execs {
     /// Those of a container.
     pub(super) fn of(&self, container: &ContainerId) -> Vec<String> {
         let all = self.all();
-        all.iter().filter(|(_, made)| made.container == *container).map(|(id, _)| id.clone()).collect()
+        all.iter().filter(|(_, made)| made.container.id == *container).map(|(id, _)| id.clone()).collect()
     }
 
-    fn add(&self, id: String, container: ContainerId, wanted: Exec) -> Result<(), Error> {
+    fn add(&self, id: String, container: Status, wanted: Exec) -> Result<(), Error> {
         let mut all = self.all();
         if all.len() >= MAX_EXECS {
             let idle = all.iter().filter(|(_, made)| !matches!(made.phase, Phase::Runs(_)));
@@ -82,7 +82,7 @@ impl Execs {
     }
 
     /// Takes the right to start one.
-    fn begin(&self, id: &str) -> Result<(ContainerId, Exec), Error> {
+    fn begin(&self, id: &str) -> Result<(Status, Exec), Error> {
         let mut all = self.all();
         let made = all.get_mut(id).ok_or_else(|| absent(id))?;
         if !matches!(made.phase, Phase::Made) {
@@ -97,6 +97,14 @@ impl Execs {
         if let Some(made) = self.all().get_mut(id) {
             made.phase = phase;
         }
+    }
+
+    /// Sets its exit code; whose program it was.
+    fn end(&self, id: &str, code: i32) -> Option<Status> {
+        let mut all = self.all();
+        let made = all.get_mut(id)?;
+        made.phase = Phase::Ended(code);
+        Some(made.container.clone())
     }
 }
 
@@ -129,7 +137,9 @@ pub(in crate::api) async fn create(
         stdin: wanted.attach_stdin,
     };
     let id = format!("{:032x}{:032x}", api.cluster.random(), api.cluster.random());
-    api.execs.add(id.clone(), one.id, exec)?;
+    let event = format!("exec_create: {} ", exec.command.join(" "));
+    tell(&api, &one, &event, &[("execID", id.clone())]);
+    api.execs.add(id.clone(), one, exec)?;
     Ok((StatusCode::CREATED, Json(wire::ExecCreated { id, ..wire::ExecCreated::default() })))
 }
 
@@ -141,11 +151,17 @@ pub(in crate::api) async fn start(
     Extension(version): Extension<Version>,
     mut request: Request,
 ) -> Result<Response, Error> {
-    let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    let upgrade = if request.headers().contains_key(header::UPGRADE) {
+        let place = api.attach()?;
+        Some((hyper::upgrade::on(&mut request), place))
+    } else {
+        None
+    };
     let how: wire::ExecStartRequest = body::parse(&body::read(request.into_body()).await?)?;
     let (container, wanted) = api.execs.begin(&id)?;
     let tty = wanted.tty.is_some();
-    let session = api.runtime().exec(&container, wanted).await.map_err(|error| {
+    tell(&api, &container, &format!("exec_start: {} ", wanted.command.join(" ")), &[("execID", id.clone())]);
+    let session = api.runtime().exec(&container.id, wanted).await.map_err(|error| {
         api.execs.set(&id, Phase::Ended(NOT_STARTED));
         refusal(&error)
     })?;
@@ -156,10 +172,13 @@ pub(in crate::api) async fn start(
         return Ok(StatusCode::OK.into_response());
     }
     match upgrade {
-        Some(upgrade) => {
+        Some((upgrade, place)) => {
             let shared = Arc::clone(&api);
-            api.tasks.spawn(async move { attached(&shared, &id, session, tty, upgrade).await });
-            Ok(switch())
+            api.tasks.spawn(async move {
+                attached(&shared, &id, session, tty, upgrade).await;
+                drop(place);
+            });
+            Ok(hijack())
         }
         None => Ok(told(api, id, session, version, tty)),
     }
@@ -167,15 +186,6 @@ pub(in crate::api) async fn start(
 
 /// The exit code of what could not be started.
 const NOT_STARTED: i32 = 126;
-
-fn switch() -> Response {
-    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.docker.raw-stream"));
-    response
-}
 
 async fn attached(api: &Shared, id: &str, session: ExecSession, tty: bool, upgrade: OnUpgrade) {
     match upgrade.await {
@@ -244,7 +254,14 @@ fn end(api: &Shared, id: &str, exit: Result<i32, crate::runtime::RuntimeError>) 
         debug!(%error, "an exec did not start");
         NOT_STARTED
     });
-    api.execs.set(id, Phase::Ended(code));
+    if let Some(one) = api.execs.end(id, code) {
+        tell(api, &one, "exec_die", &[("execID", id.to_owned()), ("exitCode", code.to_string())]);
+    }
+}
+
+/// For `docker events`.
+fn tell(api: &Shared, one: &Status, action: &str, more: &[(&str, String)]) {
+    api.events.add(events::container(one, action, more, api.cluster.now()));
 }
 
 /// The output alone, as an answer.
@@ -301,7 +318,7 @@ pub(in crate::api) async fn inspect(
         open_stdin: made.wanted.stdin,
         open_stderr: true,
         open_stdout: true,
-        container_id: made.container.to_string(),
+        container_id: made.container.id.to_string(),
         ..wire::ExecDetails::default()
     }))
 }
@@ -313,7 +330,21 @@ mod tests {
     #[test]
     fn those_that_ended_are_forgotten_first_and_those_that_run_never() {
         let execs = Execs::default();
-        let add = |id: &str| execs.add(id.to_owned(), ContainerId("c".to_owned()), Exec::default());
+        let one = Status {
+            id: ContainerId("c".to_owned()),
+            task: None,
+            name: String::new(),
+            labels: Default::default(),
+            image: String::new(),
+            image_id: String::new(),
+            command: vec![],
+            ports: vec![],
+            tty: false,
+            created: jiff::Timestamp::UNIX_EPOCH,
+            state: crate::runtime::State::Created,
+            health: crate::runtime::Health::None,
+        };
+        let add = |id: &str| execs.add(id.to_owned(), one.clone(), Exec::default());
         for number in 0..MAX_EXECS {
             add(&format!("{number}")).unwrap();
             execs.begin(&format!("{number}")).unwrap();

@@ -1,6 +1,7 @@
 //! Containers of this node, where no engine has them: those of its tasks. They are looked at, stopped and
 //! removed here; made only by services.
 
+mod attach;
 mod control;
 mod describe;
 mod exec;
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as AxumState};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use super::error::Error;
@@ -22,6 +24,7 @@ use super::query::Params;
 use super::{Shared, refusal, wire};
 use crate::runtime::{State, Status};
 
+pub(super) use attach::attach;
 pub(super) use control::{kill, remove, stop, wait};
 pub(super) use exec::{
     Execs, create as create_exec, inspect as inspect_exec, resize as resize_exec, start as start_exec,
@@ -56,6 +59,16 @@ fn absent(message: String) -> Error {
     Error::Refused { status: StatusCode::NOT_FOUND, message }
 }
 
+/// The answer from which on a connection is the container's.
+fn hijack() -> Response {
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.docker.raw-stream"));
+    response
+}
+
 /// What services do here, and nobody by hand.
 pub(super) fn unserved(what: &str) -> Error {
     Error::Refused { status: StatusCode::NOT_IMPLEMENTED, message: format!("this node does not {what}") }
@@ -69,6 +82,15 @@ pub(super) async fn no_create() -> Error {
 pub(super) async fn no_act(AxumState(api): Api, Path((name, act)): Path<(String, String)>) -> Result<(), Error> {
     let container = find(&api, &name).await?;
     Err(unserved(&format!("{act} containers by hand: {} is a service's", container.name)))
+}
+
+/// `GET` and `PUT` of what is in a container, or was changed there.
+pub(super) async fn no_files(AxumState(api): Api, Path((name, _)): Path<(String, String)>) -> Result<(), Error> {
+    let container = find(&api, &name).await?;
+    Err(unserved(&format!(
+        "copy files of containers: {} is a service's; mount a volume or a config, or use docker exec",
+        container.name
+    )))
 }
 
 /// The container that an id, a name or the beginning of an id means.
@@ -96,6 +118,14 @@ async fn find_running(api: &Shared, name: &str) -> Result<Status, Error> {
             Err(Error::Refused { status: StatusCode::CONFLICT, message })
         }
     }
+}
+
+/// All of them, the newest first.
+pub(super) async fn all(api: &Shared) -> Result<Vec<wire::ContainerSummary>, Error> {
+    let mut found = api.runtime().list().await.map_err(|error| refusal(&error))?;
+    found.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    let now = api.cluster.now();
+    Ok(found.iter().map(|one| describe::summary(one, now)).collect())
 }
 
 pub(super) async fn list(AxumState(api): Api, params: Params) -> Result<Json<Vec<wire::ContainerSummary>>, Error> {

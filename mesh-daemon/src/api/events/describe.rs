@@ -1,10 +1,12 @@
-//! A change of the store as an event: what happened to whom, and of an update, what is new.
+//! A change of the store, or a step of a container, as an event: what happened to whom, and of an update, what is new.
 
 use jiff::Timestamp;
 
+use crate::api::images;
 use crate::api::wire::{self, Labels};
 use crate::model::node::{Availability, Node, NodeState, Reachability, Role};
 use crate::model::service::{Service, ServiceMode, UpdateState};
+use crate::runtime::{Act, Health, ImageAct, Status, Step};
 use crate::store::{AnyObject, Event};
 
 /// None for what Docker has no events of: tasks, and the cluster itself.
@@ -35,6 +37,73 @@ pub(super) fn event(event: &Event, now: Timestamp) -> Option<wire::Event> {
         time_nano: i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX),
         ..wire::Event::default()
     })
+}
+
+/// What has become of a container or an image of this node.
+pub(super) fn step(step: Step, now: Timestamp) -> wire::Event {
+    match step {
+        Step::Container(one, act) => container(&one, &action(&act), &more(&act), now),
+        Step::Image(name, act) => {
+            let action = match act {
+                ImageAct::Pulled => "pull",
+                ImageAct::Loaded => "load",
+                ImageAct::Untagged => "untag",
+            };
+            let name = images::familiar(&name);
+            let plain = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name.as_str(), |(of, _)| of);
+            let attributes = Labels::from([("name".to_owned(), plain.to_owned())]);
+            local("image", action, name, String::new(), attributes, now)
+        }
+    }
+}
+
+/// An event of a container: its labels, image and name, and what `more` there is to say.
+pub(in crate::api) fn container(one: &Status, action: &str, more: &[(&str, String)], now: Timestamp) -> wire::Event {
+    let mut attributes = one.labels.clone();
+    attributes.insert("image".to_owned(), one.image.clone());
+    attributes.insert("name".to_owned(), one.name.clone());
+    attributes.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    local("container", action, one.id.to_string(), one.image.clone(), attributes, now)
+}
+
+/// Events of one node repeat what and who for clients of before 1.22.
+fn local(kind: &str, action: &str, id: String, from: String, attributes: Labels, now: Timestamp) -> wire::Event {
+    wire::Event {
+        status: action.to_owned(),
+        id: id.clone(),
+        from,
+        kind: kind.to_owned(),
+        action: action.to_owned(),
+        actor: wire::Actor { id, attributes, ..wire::Actor::default() },
+        scope: "local".to_owned(),
+        time: now.as_second(),
+        time_nano: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
+        ..wire::Event::default()
+    }
+}
+
+fn action(act: &Act) -> String {
+    let word = match act {
+        Act::Created => "create",
+        Act::Started => "start",
+        Act::Killed(_) => "kill",
+        Act::Died(_) => "die",
+        Act::Stopped => "stop",
+        Act::Removed => "destroy",
+        Act::Health(Health::Healthy) => "health_status: healthy",
+        Act::Health(Health::Unhealthy { .. }) => "health_status: unhealthy",
+        Act::Health(Health::Starting) => "health_status: starting",
+        Act::Health(Health::None) => "health_status: none",
+    };
+    word.to_owned()
+}
+
+fn more(act: &Act) -> Vec<(&'static str, String)> {
+    match act {
+        Act::Killed(signal) => vec![("signal", signal.clone())],
+        Act::Died(code) => vec![("exitCode", code.to_string())],
+        Act::Created | Act::Started | Act::Stopped | Act::Removed | Act::Health(_) => Vec::new(),
+    }
 }
 
 fn named(object: &AnyObject) -> Option<(&'static str, String, String)> {

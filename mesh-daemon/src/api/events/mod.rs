@@ -5,6 +5,8 @@
 
 mod describe;
 
+pub(super) use describe::container;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -62,7 +64,7 @@ impl Default for Journal {
 }
 
 impl Journal {
-    fn add(&self, event: wire::Event) {
+    pub(super) fn add(&self, event: wire::Event) {
         let event = Arc::new(event);
         // Sent under the lock, so that a listener gets each event once: kept or live.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,8 +82,25 @@ impl Journal {
     }
 }
 
-/// Follows the store of this node, each time it has one.
+/// Follows the containers of this node, and its store each time it has one.
 pub(super) async fn follow(api: &Shared) {
+    tokio::join!(follow_store(api), follow_containers(api));
+}
+
+async fn follow_containers(api: &Shared) {
+    let mut steps = api.cluster.steps();
+    loop {
+        match steps.recv().await {
+            // An engine tells of its own containers itself.
+            Ok(_) if api.cluster.engine().is_some() => {}
+            Ok(step) => api.events.add(describe::step(step, api.cluster.now())),
+            Err(broadcast::error::RecvError::Lagged(lost)) => tracing::debug!(lost, "events of containers are lost"),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn follow_store(api: &Shared) {
     let mut stores = api.cluster.stores();
     loop {
         let store = stores.borrow_and_update().clone();
@@ -171,16 +190,78 @@ fn ours(
 const PAST: std::time::Duration = std::time::Duration::from_millis(50);
 
 fn fits(filters: &Filters, event: &wire::Event) -> bool {
-    let name = event.actor.attributes.get("name").map_or("", String::as_str);
+    let attribute = |name: &str| event.actor.attributes.get(name).map_or("", String::as_str);
+    let (id, name, image) = (event.actor.id.as_str(), attribute("name"), attribute("image"));
+    // The beginning of an id or a name is enough, as for the engine.
     let actor = |key: &str| {
-        !filters.has(key) || event.kind == key && filters.any(key, |wanted| wanted == event.actor.id || wanted == name)
+        !filters.has(key)
+            || event.kind == key && filters.any(key, |wanted| id.starts_with(wanted) || name.starts_with(wanted))
     };
+    let of_image = |wanted: &str| match event.kind.as_str() {
+        "image" => is_image(id, wanted) || is_image(name, wanted),
+        _ => is_image(image, wanted),
+    };
+    // `exec_create: sh` and `health_status: healthy` are asked for by their first word.
+    let action = event.action.split(':').next().unwrap_or_default();
     filters.any("type", |kind| kind == event.kind)
-        && filters.any("event", |action| action == event.action)
+        && filters.any("event", |wanted| wanted == event.action || wanted == action)
         && filters.any("scope", |scope| scope == event.scope)
-        && filters.any("id", |id| id == event.actor.id)
+        && filters.any("id", |wanted| wanted == id)
+        && filters.any("image", of_image)
         && filters.labels("label", &event.actor.attributes)
-        && ["config", "container", "daemon", "image", "network", "node", "plugin", "secret", "service", "volume"]
+        && ["config", "container", "daemon", "network", "node", "plugin", "secret", "service", "volume"]
             .into_iter()
             .all(actor)
+}
+
+/// Whether an image is meant, with its tag or without.
+fn is_image(image: &str, wanted: &str) -> bool {
+    let plain = image.split('@').next().unwrap_or_default();
+    !image.is_empty()
+        && (image == wanted || plain == wanted || plain.rsplit_once(':').is_some_and(|(of, _)| of == wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, action: &str, id: &str, attributes: &[(&str, &str)]) -> wire::Event {
+        let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        wire::Event {
+            kind: kind.to_owned(),
+            action: action.to_owned(),
+            actor: wire::Actor { id: id.to_owned(), attributes, ..wire::Actor::default() },
+            scope: "local".to_owned(),
+            ..wire::Event::default()
+        }
+    }
+
+    #[test]
+    fn events_are_filtered_as_the_engine_does() {
+        let health = event(
+            "container",
+            "health_status: healthy",
+            "abcdef",
+            &[("name", "web.1.x"), ("image", "r:5000/web:1@sha256:0"), ("tier", "front")],
+        );
+        let pull = event("image", "pull", "web:1", &[("name", "web")]);
+        for (filters, of_health, of_pull) in [
+            (r#"{"type":["container"]}"#, true, false),
+            (r#"{"event":["health_status"]}"#, true, false),
+            (r#"{"event":["health_status: healthy","pull"]}"#, true, true),
+            (r#"{"event":["health_status: unhealthy"]}"#, false, false),
+            (r#"{"container":["abc"]}"#, true, false),
+            (r#"{"container":{"web.1":true}}"#, true, false),
+            (r#"{"container":["b"]}"#, false, false),
+            (r#"{"image":["r:5000/web"]}"#, true, false),
+            (r#"{"image":["web"]}"#, false, true),
+            (r#"{"image":["web:1"]}"#, false, true),
+            (r#"{"label":["tier=front"]}"#, true, false),
+            (r#"{"scope":["swarm"]}"#, false, false),
+            (r#"{"type":["container","image"],"event":["pull"]}"#, false, true),
+        ] {
+            let read = Filters::parse(Some(filters), FILTERS).unwrap();
+            assert_eq!((fits(&read, &health), fits(&read, &pull)), (of_health, of_pull), "{filters}");
+        }
+    }
 }

@@ -30,7 +30,7 @@ const HUB: &str = "docker.io/";
 const LIBRARY: &str = "docker.io/library/";
 
 /// A name as people write it.
-fn familiar(whole: &str) -> String {
+pub(super) fn familiar(whole: &str) -> String {
     whole.strip_prefix(LIBRARY).or_else(|| whole.strip_prefix(HUB)).unwrap_or(whole).to_owned()
 }
 
@@ -70,6 +70,18 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wir
     let mut all: Vec<_> = images.iter().filter(|image| fits(image)).map(summary).collect();
     all.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.repo_tags.cmp(&b.repo_tags)));
     Ok(Json(all))
+}
+
+/// All of them, with how many containers are made of each.
+pub(super) async fn used(api: &Shared) -> Result<Vec<wire::ImageSummary>, Error> {
+    let images = api.runtime().images().await.map_err(|error| refusal(&error))?;
+    let containers = api.runtime().list().await.map_err(|error| refusal(&error))?;
+    let used = |image: &ImageSummary| {
+        let of = containers.iter().filter(|one| one.image_id == image.id.to_string()).count();
+        let counted = i64::try_from(of).unwrap_or(i64::MAX);
+        wire::ImageSummary { containers: counted, shared_size: 0, ..summary(image) }
+    };
+    Ok(images.iter().map(used).collect())
 }
 
 fn summary(image: &ImageSummary) -> wire::ImageSummary {

@@ -89,6 +89,12 @@ pub(super) async fn create(State(api): Api, body: Body) -> Result<(StatusCode, J
     Ok((StatusCode::CREATED, Json(created)))
 }
 
+fn default(text: &mut String, word: &str) {
+    if text.is_empty() {
+        word.clone_into(text);
+    }
+}
+
 /// As the engine keeps it.
 fn normalise(mut spec: wire::ServiceSpec) -> wire::ServiceSpec {
     if let Some(container) = &mut spec.task_template.container_spec
@@ -104,6 +110,14 @@ fn normalise(mut spec: wire::ServiceSpec) -> wire::ServiceSpec {
     if let Some(job) = &mut mode.replicated_job {
         let concurrent = *job.max_concurrent.get_or_insert(1);
         job.total_completions.get_or_insert(concurrent);
+    }
+    // Traefik sees no network of a service whose mode is not said.
+    if let Some(endpoint) = &mut spec.endpoint_spec {
+        default(&mut endpoint.mode, "vip");
+        for port in &mut endpoint.ports {
+            default(&mut port.protocol, "tcp");
+            default(&mut port.publish_mode, "ingress");
+        }
     }
     // The runtime is the task's in the model, and put back when a service is shown.
     if spec.task_template.runtime == "container" {

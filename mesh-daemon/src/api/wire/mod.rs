@@ -2,7 +2,8 @@
 //!
 //! Members are named as in the Engine API's reference, which describes them. Every type keeps the
 //! members it does not know in `rest`, so that what a client sends comes back whole. As in Go, `null`
-//! and a missing member are the type's zero; a member with `?` is left out when it is zero.
+//! and a missing member are the type's zero, and the case of a member's letters does not matter; a member with
+//! `?` is left out when it is zero.
 
 mod container;
 mod event;
@@ -44,34 +45,67 @@ pub type Rest = serde_json::Map<String, serde_json::Value>;
 /// when it is not zero.
 macro_rules! wire {
     ($($(#[$meta:meta])* $name:ident { $($body:tt)* })*) => {
-        $(wire!(@take [$(#[$meta])*] $name [] $($body)*);)*
+        $(wire!(@take [$(#[$meta])*] $name [] [] $($body)*);)*
     };
-    (@take [$($meta:tt)*] $name:ident [$($done:tt)*] $field:ident $json:literal ?: $kind:ty, $($rest:tt)*) => {
-        wire!(@take [$($meta)*] $name [
+    (@take [$($meta:tt)*] $name:ident [$($json_done:literal)*] [$($done:tt)*]
+        $field:ident $json:literal ?: $kind:ty, $($rest:tt)*) => {
+        wire!(@take [$($meta)*] $name [$($json_done)* $json] [
             $($done)*
             #[serde(rename = $json, deserialize_with = "super::null_is_zero", skip_serializing_if = "super::is_zero")]
             pub $field: $kind,
         ] $($rest)*);
     };
-    (@take [$($meta:tt)*] $name:ident [$($done:tt)*] $field:ident $json:literal : $kind:ty, $($rest:tt)*) => {
-        wire!(@take [$($meta)*] $name [
+    (@take [$($meta:tt)*] $name:ident [$($json_done:literal)*] [$($done:tt)*]
+        $field:ident $json:literal : $kind:ty, $($rest:tt)*) => {
+        wire!(@take [$($meta)*] $name [$($json_done)* $json] [
             $($done)*
             #[serde(rename = $json, deserialize_with = "super::null_is_zero")]
             pub $field: $kind,
         ] $($rest)*);
     };
-    (@take [$($meta:tt)*] $name:ident [$($done:tt)*]) => {
+    (@take [$($meta:tt)*] $name:ident [$($json:literal)*] [$($done:tt)*]) => {
         $($meta)*
+        // `remote` leaves both traits to the impls below: what is read is spelled our way first.
         #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-        #[serde(default)]
+        #[serde(default, remote = "Self")]
         pub struct $name {
             $($done)*
             #[serde(flatten)]
             pub rest: super::Rest,
         }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, to)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let spelled = super::spelled(from, &[$($json),*])?;
+                Self::deserialize(spelled).map_err(serde::de::Error::custom)
+            }
+        }
     };
 }
 pub(crate) use wire;
+
+/// An object with its members spelled as we do: Go takes them whatever the case of their letters, and docker-py
+/// sends `replicated` for `Replicated`.
+fn spelled<'de, D: Deserializer<'de>>(from: D, members: &[&'static str]) -> Result<serde_json::Value, D::Error> {
+    let mut object = Rest::deserialize(from)?;
+    let other = |name: &String| {
+        let member = members.iter().find(|member| member.eq_ignore_ascii_case(name))?;
+        (!object.contains_key(*member)).then(|| (name.clone(), (*member).to_owned()))
+    };
+    let others: Vec<_> = object.keys().filter_map(other).collect();
+    for (name, member) in others {
+        if let Some(value) = object.remove(&name) {
+            object.insert(member, value);
+        }
+    }
+    Ok(serde_json::Value::Object(object))
+}
 
 /// Go decodes `null` as the zero value of any type.
 fn null_is_zero<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {

@@ -9,7 +9,7 @@ wire! {
         created "Created": String,
         scope "Scope": String,
         driver "Driver": String,
-        enable_ipv4 "EnableIPv4": bool,
+        enable_ipv4 "EnableIPv4"?: bool,
         enable_ipv6 "EnableIPv6": bool,
         ipam "IPAM": Ipam,
         internal "Internal": bool,

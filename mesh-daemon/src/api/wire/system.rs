@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Swarm, wire};
+use super::{ContainerSummary, ImageSummary, Swarm, wire};
 
 wire! {
     /// The body of every error.
@@ -121,8 +121,8 @@ wire! {
     }
     DiskUsage {
         layers_size "LayersSize": i64,
-        images "Images": Vec<serde_json::Value>,
-        containers "Containers": Vec<serde_json::Value>,
+        images "Images": Vec<ImageSummary>,
+        containers "Containers": Vec<ContainerSummary>,
         volumes "Volumes": Vec<serde_json::Value>,
         build_cache "BuildCache": Vec<serde_json::Value>,
     }

@@ -101,6 +101,24 @@ fn members_that_nobody_knows_come_back() {
     assert_eq!(through::<ServiceSpec>(&body)["TaskTemplate"]["ContainerSpec"], body["TaskTemplate"]["ContainerSpec"]);
 }
 
+/// As Go reads them; what is no member's name stays as it is, labels above all.
+#[test]
+fn the_case_of_a_members_letters_does_not_matter() {
+    let spec: ServiceSpec = serde_json::from_value(json!({
+        "name": "web", "LABELS": {"name": "x", "Name": "y"}, "mode": {"replicated": {"replicas": 2}},
+        "taskTemplate": {"containerSpec": {"image": "a", "healthCheck": {"test": ["CMD", "true"]}}, "other": 1},
+    }))
+    .unwrap();
+    assert_eq!((spec.name.as_str(), spec.labels.len()), ("web", 2));
+    assert_eq!(spec.mode.replicated.as_ref().and_then(|replicated| replicated.replicas), Some(2));
+    let container = spec.task_template.container_spec.as_ref().unwrap();
+    assert!(container.image == "a" && container.healthcheck.is_some() && container.rest.is_empty());
+    assert_eq!(spec.task_template.rest["other"], json!(1));
+    // Of two, the one that is spelled as it should be.
+    let both: SecretSpec = serde_json::from_value(json!({"name": "a", "Name": "b"})).unwrap();
+    assert_eq!((both.name.as_str(), &both.rest["name"]), ("b", &json!("a")));
+}
+
 #[test]
 fn null_is_zero_everywhere() {
     let spec: ServiceSpec = serde_json::from_value(json!({"Name": null, "Labels": null, "Networks": null})).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foca::Timer;
 
-use super::member::Identity;
+use super::member::{Identity, NodeKey};
 
 /// Something to be done at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub(super) enum Event {
     Announce,
     /// Compare what is known with a member.
     Hint,
+    /// A knock at the place of this node, of this generation, had time to be answered.
+    Unanswered(NodeKey, u64),
+    /// This node, of this generation, has been away for too long.
+    Overdue(NodeKey, u64),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -88,6 +92,8 @@ fn rank(event: &Event) -> u8 {
             | Timer::RemoveDown(_),
         )
         | Event::Announce
-        | Event::Hint => 3,
+        | Event::Hint
+        | Event::Unanswered(..)
+        | Event::Overdue(..) => 3,
     }
 }

@@ -48,18 +48,10 @@ pub enum Liveness {
     Alive,
     /// It did not answer, and has a moment to object.
     Suspect,
+    /// Its daemon does not answer, but its place is held: its tasks run, and it will be back.
+    Away,
     /// It is dead, or has left.
     Down,
-}
-
-impl From<foca::State> for Liveness {
-    fn from(state: foca::State) -> Self {
-        match state {
-            foca::State::Alive => Self::Alive,
-            foca::State::Suspect => Self::Suspect,
-            foca::State::Down => Self::Down,
-        }
-    }
 }
 
 /// A node of the cluster other than this one.

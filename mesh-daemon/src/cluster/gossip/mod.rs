@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`Detector`] | the state machine: no socket, no clock, no chance but what it is given |
 //! | `agenda`, `health` | its timers; how far it trusts itself |
+//! | `knock` | asks whether the place of a member that is missed is held |
 //! | [`KeyRing`], `seal` | keys from managers; encryption, senders, replay |
 //! | [`Fact`], `notices` | what nodes tell each other, by origin and number |
 //! | `sync` | one exchange by TCP after which two nodes know the same |
@@ -26,6 +27,7 @@ mod agenda;
 mod detector;
 mod frame;
 mod health;
+mod knock;
 mod member;
 mod notices;
 mod seal;
@@ -36,7 +38,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use detector::{Counters, Detector, Exchange, Transmit};
+pub use detector::{Counters, Detector, Exchange, MAX_ABSENCE, Place, Transmit};
 pub use member::{Liveness, Member, Members, NodeKey, Peer, TaskKey};
 pub use notices::{Fact, FactError, Gone, MAX_METADATA};
 pub use seal::{KeyRing, KeyRingError, MAX_KEYS, Me, Rejected, RingKey};

@@ -254,6 +254,7 @@ mod on_sockets {
             let told = gone.wait_for(|gone| gone.get(&TaskKey(7)) == Some(&nodes[2].key));
             tokio::time::timeout(Duration::from_secs(10), told).await.expect("in time").unwrap();
         }
+        nodes[4].handle.leave();
         nodes[4].stop.cancel();
         for node in &nodes[..4] {
             wait_for(node, |members| is(members, nodes[4].key, Liveness::Down)).await;
@@ -298,7 +299,7 @@ mod on_sockets {
 
     /// Its thread sleeps, as a process that gets SIGSTOP: nothing of it runs, its socket fills.
     #[tokio::test]
-    async fn who_was_stopped_is_dead_for_the_others_comes_back_and_blames_nobody() {
+    async fn who_was_stopped_is_away_for_the_others_comes_back_and_blames_nobody() {
         let mut running = JoinSet::new();
         let nodes = start(77, 4, &mut running).await;
         let peers: Vec<_> =
@@ -340,7 +341,7 @@ mod on_sockets {
 
         sleep.send(Duration::from_secs(6)).unwrap();
         for node in &nodes {
-            wait_for(node, |members| is(members, NodeKey(99), Liveness::Down)).await;
+            wait_for(node, |members| is(members, NodeKey(99), Liveness::Away)).await;
         }
         let mut seen = stopped.members();
         let blamed = async {

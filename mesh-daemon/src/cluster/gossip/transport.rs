@@ -5,17 +5,19 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::detector::{Counters, Detector, Exchange, Transmit};
+use super::knock::Knocker;
 use super::member::{Members, NodeKey, Peer};
 use super::notices::{Fact, FactError, Gone};
 use super::seal::KeyRing;
@@ -27,6 +29,8 @@ const PACKET: usize = 2048;
 /// How many exchanges of each direction run at a time; more wait. Who holds
 /// connections without a key takes no place from those that this node begins.
 const EXCHANGES: usize = 4;
+/// So many connections wait to be taken: one of each node that misses this one, and then some.
+const BACKLOG: u32 = 1024;
 /// How long an exchange may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a connection that the system had no room for counts as one, so that failing takes time.
@@ -62,7 +66,7 @@ pub enum GossipError {
     },
 }
 
-struct Shared {
+pub(super) struct Shared {
     detector: Mutex<Detector>,
     start: Instant,
     wake: Notify,
@@ -71,12 +75,17 @@ struct Shared {
 }
 
 impl Shared {
-    fn detector(&self) -> MutexGuard<'_, Detector> {
+    pub(super) fn detector(&self) -> MutexGuard<'_, Detector> {
         self.detector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// Something was learnt: it is to be shown.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
     }
 }
 
@@ -121,6 +130,11 @@ impl Handle {
         self.with(|detector, now| detector.tell(fact, now))
     }
 
+    /// See [`Detector::leave`].
+    pub fn leave(&self) {
+        self.with(Detector::leave);
+    }
+
     /// See [`Detector::counters`].
     pub fn counters(&self) -> Counters {
         self.shared.detector().counters()
@@ -148,7 +162,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes the sockets: UDP and TCP at one address.
+    /// Takes the sockets: UDP and TCP at one address. The one of TCP is shared with the process that held the
+    /// node's place until now; two daemons would meet at UDP's.
     ///
     /// # Errors
     ///
@@ -158,7 +173,7 @@ impl Endpoint {
         let udp = UdpSocket::bind(address).await.map_err(failed("udp"))?;
         // The same port for both, also where the caller left the choice to the kernel.
         let address = udp.local_addr().map_err(failed("udp"))?;
-        let tcp = TcpListener::bind(address).await.map_err(failed("tcp"))?;
+        let tcp = listen(address).map_err(failed("tcp"))?;
         let shared = Shared {
             detector: Mutex::new(detector),
             start: Instant::now(),
@@ -174,18 +189,28 @@ impl Endpoint {
         Handle { shared: Arc::clone(&self.shared) }
     }
 
+    /// Its listening socket once more, for who keeps the node's place while this process is away.
+    ///
+    /// # Errors
+    ///
+    /// There are too many open files.
+    pub fn place(&self) -> io::Result<OwnedFd> {
+        self.tcp.as_fd().try_clone_to_owned()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Takes part until `stop`, then says good-bye.
+    /// Takes part until `stop`. It ends without a word, unless [`Handle::leave`] came before: the node's place
+    /// may be kept.
     ///
     /// # Errors
     ///
     /// The socket broke.
     pub async fn run(self, stop: CancellationToken) -> Result<(), GossipError> {
-        let (mut asked, mut served) = (JoinSet::new(), JoinSet::new());
+        let (mut asked, mut served, mut knocks) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
         loop {
             self.read()?;
             let deadline = {
@@ -193,7 +218,7 @@ impl Endpoint {
                 detector.tick(self.shared.now());
                 detector.deadline()
             };
-            self.flush(&mut asked);
+            self.flush(&mut asked, &mut knocks);
             let due = deadline.map_or_else(|| Instant::now() + PATIENCE, |at| self.shared.start + at);
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -202,13 +227,14 @@ impl Endpoint {
                 () = sleep_until(due) => {}
                 Some(_) = asked.join_next() => {}
                 Some(_) = served.join_next() => {}
+                Some(_) = knocks.join_next() => {}
                 accepted = self.tcp.accept(), if served.len() < EXCHANGES => self.accept(accepted, &mut served),
             }
         }
-        self.shared.detector().leave(self.shared.now());
-        self.flush(&mut asked);
+        self.flush(&mut asked, &mut knocks);
         asked.shutdown().await;
         served.shutdown().await;
+        knocks.shutdown().await;
         Ok(())
     }
 
@@ -231,7 +257,7 @@ impl Endpoint {
     }
 
     /// Sends what is to be sent, and shows what has changed.
-    fn flush(&self, asked: &mut JoinSet<()>) {
+    fn flush(&self, asked: &mut JoinSet<()>, knocks: &mut JoinSet<()>) {
         let (transmits, members, gone) = {
             let mut detector = self.shared.detector();
             (detector.transmits(), detector.members(), detector.gone())
@@ -249,6 +275,11 @@ impl Endpoint {
                     asked.spawn(async move { finish(timeout(PATIENCE, ask(&shared, with)).await, with, &shared) });
                 }
                 Transmit::Exchange { .. } => {}
+                // The detector bounds their number.
+                Transmit::Knock { node, generation, at } => {
+                    let knocker = Knocker { shared: Arc::clone(&self.shared), node, generation, at };
+                    knocks.spawn(knocker.run());
+                }
             }
         }
         publish(&self.shared.members, members);
@@ -267,6 +298,15 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// A listening socket that another may have too: whoever keeps this node's place goes when this one is there.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn publish<T: PartialEq>(to: &watch::Sender<Arc<T>>, value: Arc<T>) {
@@ -305,6 +345,10 @@ async fn ask(shared: &Shared, with: SocketAddr) -> io::Result<()> {
 
 async fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
     let asked = read(&mut stream).await?;
+    if asked.is_empty() {
+        // Somebody knocked: that it is taken is the answer.
+        return Ok(());
+    }
     let answer = take(shared, &asked, Exchange::Answer)?;
     write(&mut stream, &answer.unwrap_or_default()).await?;
     let closing = read(&mut stream).await?;

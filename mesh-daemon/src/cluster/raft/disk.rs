@@ -6,11 +6,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, WriteTransaction,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::cluster::ca::Cipher;
 use crate::store::Pending;
@@ -23,6 +28,9 @@ const SNAPSHOT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("snapshot
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// A snapshot lies in pieces of this size.
 const PIECE_BYTES: usize = 1024 * 1024;
+
+/// A full disk is looked at so often.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +58,7 @@ pub enum DiskError {
         what: String,
     },
     /// There is no room left.
-    #[error("no space is left to write {}: free some, then start meshd again", path.display())]
+    #[error("no space is left to write {}: free some", path.display())]
     Full {
         /// The file.
         path: PathBuf,
@@ -92,10 +100,25 @@ pub struct Disk {
 
 /// The file itself: every call may block.
 pub(super) struct File {
-    database: Database,
+    /// None while it is opened anew.
+    database: RwLock<Option<Database>>,
+    /// Opens it anew; a simulated disk that is full stays so.
+    again: Option<Again>,
     cipher: Arc<Cipher>,
     path: PathBuf,
-    failure: Mutex<Option<String>>,
+    /// Why it does not work, if it does not.
+    failure: watch::Sender<Option<Failure>>,
+}
+
+type Again = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// What is wrong with the disk, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// There is no room: it goes on when there is some.
+    Full(String),
+    /// It is of no use any more.
+    Broken(String),
 }
 
 impl Disk {
@@ -105,8 +128,9 @@ impl Disk {
     ///
     /// If it cannot be opened, or is damaged, or was encrypted under another key.
     pub fn open(path: &Path, cipher: Arc<Cipher>) -> Result<Self, DiskError> {
-        let open = || builder().create(path);
-        Self::with(open, path, cipher, Arc::new(Threads))
+        let own = path.to_owned();
+        let again: Again = Box::new(move || builder().create(&own));
+        Self::with(|| builder().create(path), Some(again), path, cipher, Arc::new(Threads))
     }
 
     /// As [`Disk::open`], on a disk that is none: for simulations. `name` stands in errors.
@@ -120,11 +144,12 @@ impl Disk {
         cipher: Arc<Cipher>,
         work: Arc<dyn Work>,
     ) -> Result<Self, DiskError> {
-        Self::with(|| builder().create_with_backend(backend), name, cipher, work)
+        Self::with(|| builder().create_with_backend(backend), None, name, cipher, work)
     }
 
     fn with(
-        open: impl FnOnce() -> Result<Database, redb::DatabaseError>,
+        open: impl FnOnce() -> Result<Database, DatabaseError>,
+        again: Option<Again>,
         path: &Path,
         cipher: Arc<Cipher>,
         work: Arc<dyn Work>,
@@ -133,7 +158,8 @@ impl Disk {
         // redb panics on some damage; for its user that is damage, not a reason to die.
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let database = open().map_err(|error| not_opened(&path, error))?;
-            let file = File { database, cipher, path: path.clone(), failure: Mutex::default() };
+            let database = RwLock::new(Some(database));
+            let file = File { database, again, cipher, path: path.clone(), failure: watch::Sender::new(None) };
             file.prepare()?;
             file.check()?;
             Ok(file)
@@ -152,11 +178,31 @@ impl Disk {
         self.file.write(|pages| pages.seal_anew())
     }
 
-    /// Does something with the file where it may block.
+    /// Does something with the file where it may block. On a disk that is full it waits for room, and
+    /// [`Disk::failure`] says so: an error here would end the manager for good.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&File) -> Result<T, DiskError> + Send + 'static,
+        job: impl Fn(&File) -> Result<T, DiskError> + Send + Sync + 'static,
     ) -> std::io::Result<T> {
+        let job = Arc::new(job);
+        loop {
+            let job = Arc::clone(&job);
+            match self.once(move |file| job(file)).await {
+                Err(DiskError::Full { .. }) if self.file.again.is_some() => {
+                    tokio::time::sleep(LOOK_FOR_ROOM).await;
+                    // One that does not open is seen by the job.
+                    let _ = self.once(File::open_again).await;
+                }
+                Err(error) => return Err(std::io::Error::other(error)),
+                Ok(done) => return Ok(done),
+            }
+        }
+    }
+
+    async fn once<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&File) -> Result<T, DiskError> + Send + 'static,
+    ) -> Result<T, DiskError> {
         let answer = Arc::new(Mutex::new(None));
         let (slot, file) = (Arc::clone(&answer), Arc::clone(&self.file));
         let run = move || {
@@ -167,15 +213,19 @@ impl Disk {
         let done = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let path = self.file.path.clone();
         let panicked = || Err(DiskError::Damaged { path, what: "reading it went wrong".to_owned() });
-        done.unwrap_or_else(panicked).map_err(|error| {
-            self.file.remember(&error);
-            std::io::Error::other(error)
-        })
+        done.unwrap_or_else(panicked).inspect_err(|error| self.file.remember(error))
     }
 
     /// Why the disk stopped working, if it has.
     pub(super) fn failure(&self) -> Option<String> {
-        self.file.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.file.failure.borrow().clone().map(|failure| match failure {
+            Failure::Full(text) | Failure::Broken(text) => text,
+        })
+    }
+
+    /// Changes when [`Disk::failure`] does.
+    pub(super) fn watch_failure(&self) -> watch::Receiver<Option<Failure>> {
+        self.file.failure.subscribe()
     }
 
     /// The file, for who may block.
@@ -211,7 +261,57 @@ impl File {
         if let Some(source) = std::error::Error::source(error) {
             text = format!("{text}: {source}");
         }
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+        let is_full = matches!(error, DiskError::Full { .. }) && self.again.is_some();
+        self.failure.send_if_modified(|failure| {
+            let news = match failure {
+                Some(Failure::Broken(_)) => return false,
+                Some(Failure::Full(_)) if is_full => return false,
+                Some(Failure::Full(_)) | None if is_full => {
+                    tracing::error!("{text}; this manager takes no part until there is room");
+                    Failure::Full(format!("{text}; this manager takes no part until there is room"))
+                }
+                Some(Failure::Full(_)) | None => Failure::Broken(text.clone()),
+            };
+            *failure = Some(news);
+            true
+        });
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(*self.failure.borrow(), Some(Failure::Full(_)))
+    }
+
+    /// A disk that was full is tried again. What failed to be written closed the file.
+    fn open_again(&self) -> Result<(), DiskError> {
+        let Some(again) = self.again.as_ref().filter(|_| self.is_full()) else { return Ok(()) };
+        {
+            let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            // The old one has the lock of the file.
+            *database = None;
+            *database = Some(again().map_err(|error| self.failed(error))?);
+        }
+        self.prepare()?;
+        self.failure.send_if_modified(|failure| {
+            let was_full = matches!(failure, Some(Failure::Full(_)));
+            if was_full {
+                *failure = None;
+                tracing::info!(path = %self.path.display(), "there is room again: this manager takes part");
+            }
+            was_full
+        });
+        Ok(())
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction, DiskError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| DiskError::Full { path: self.path.clone() })?;
+        database.begin_read().map_err(|error| self.failed(error))
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, DiskError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| DiskError::Full { path: self.path.clone() })?;
+        database.begin_write().map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: impl Into<redb::Error>) -> DiskError {
@@ -222,6 +322,8 @@ impl File {
             {
                 DiskError::Full { path }
             }
+            // After a write that failed nothing is read or written any more, until the file is opened again.
+            redb::Error::PreviousIo if self.is_full() => DiskError::Full { path },
             redb::Error::Corrupted(what) => DiskError::Damaged { path, what },
             source => DiskError::Io { path, source: Box::new(source) },
         }
@@ -254,7 +356,7 @@ impl File {
         durability: Durability,
         change: impl FnOnce(&mut Pages<'_>) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
-        let mut transaction = self.database.begin_write().map_err(|error| self.failed(error))?;
+        let mut transaction = self.begin_write()?;
         transaction.set_durability(durability).map_err(|error| self.failed(error))?;
         {
             let log = transaction.open_table(LOG).map_err(|error| self.failed(error))?;
@@ -267,7 +369,7 @@ impl File {
 
     /// A fact by name.
     pub(super) fn fact<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, DiskError> {
-        let read = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let read = self.begin_read()?;
         let table = read.open_table(FACTS).map_err(|error| self.failed(error))?;
         let sealed = table.get(name).map_err(|error| self.failed(error))?;
         sealed.map(|sealed| self.unseal(&place("facts", name.as_bytes()), sealed.value())).transpose()
@@ -275,7 +377,7 @@ impl File {
 
     /// Entries from `first` on and before `end`, as many as fit `bytes`, but one at least.
     pub(super) fn entries<T: DeserializeOwned>(&self, first: u64, end: u64, bytes: usize) -> Result<Vec<T>, DiskError> {
-        let read = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let read = self.begin_read()?;
         let table = read.open_table(LOG).map_err(|error| self.failed(error))?;
         let (mut entries, mut size) = (Vec::new(), 0);
         for record in table.range(first..end.max(first)).map_err(|error| self.failed(error))? {
@@ -291,7 +393,7 @@ impl File {
 
     /// The numbers of the first and the last entry.
     pub(super) fn bounds(&self) -> Result<Option<(u64, u64)>, DiskError> {
-        let read = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let read = self.begin_read()?;
         let table = read.open_table(LOG).map_err(|error| self.failed(error))?;
         let first = table.first().map_err(|error| self.failed(error))?;
         let last = table.last().map_err(|error| self.failed(error))?;
@@ -300,7 +402,7 @@ impl File {
 
     /// The bytes of the snapshot.
     pub(super) fn snapshot(&self) -> Result<Vec<u8>, DiskError> {
-        let read = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let read = self.begin_read()?;
         let table = read.open_table(SNAPSHOT).map_err(|error| self.failed(error))?;
         let mut bytes = Vec::new();
         for (expected, record) in (0..).zip(table.range::<u64>(..).map_err(|error| self.failed(error))?) {
@@ -320,7 +422,7 @@ impl File {
 
     /// Reads everything once.
     fn check(&self) -> Result<(), DiskError> {
-        let read = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let read = self.begin_read()?;
         let facts = read.open_table(FACTS).map_err(|error| self.failed(error))?;
         for record in facts.range::<&str>(..).map_err(|error| self.failed(error))? {
             let (name, sealed) = record.map_err(|error| self.failed(error))?;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use super::disk::{Disk, DiskError};
+use super::disk::{Disk, DiskError, Failure};
 use super::epoch::Epoch;
 use super::log::Log;
 use super::machine::Machine;
@@ -129,7 +129,8 @@ impl Raft {
     /// Follows [`Raft::status`].
     #[must_use]
     pub fn watch(&self) -> StatusWatch {
-        StatusWatch { raft: self.clone(), metrics: self.inner.engine.metrics(), last: None }
+        let (metrics, failure) = (self.inner.engine.metrics(), self.inner.disk.watch_failure());
+        StatusWatch { raft: self.clone(), metrics, failure, last: None }
     }
 
     /// Makes a snapshot now, and forgets the entries before it but for those that are kept.
@@ -190,7 +191,7 @@ pub struct Status {
     pub last: u64,
     /// The last entry that the snapshot has in it.
     pub snapshot: u64,
-    /// Why it has stopped, if it has.
+    /// Why it takes no part, if it does not: it has stopped, or its disk is full.
     pub stopped: Option<String>,
 }
 
@@ -214,7 +215,7 @@ impl Status {
             applied: metrics.last_applied.as_ref().map_or(0, |log_id| log_id.index),
             last: metrics.last_log_index.unwrap_or(0),
             snapshot: metrics.snapshot.as_ref().map_or(0, |log_id| log_id.index),
-            stopped: stopped.map(|stopped| failure.unwrap_or(stopped)),
+            stopped: failure.or(stopped),
         }
     }
 
@@ -235,6 +236,7 @@ impl Status {
 pub struct StatusWatch {
     raft: Raft,
     metrics: openraft::alias::WatchReceiverOf<Types, RaftMetrics<Types>>,
+    failure: watch::Receiver<Option<Failure>>,
     last: Option<Status>,
 }
 
@@ -247,7 +249,11 @@ impl StatusWatch {
                 self.last = Some(status.clone());
                 return Some(status);
             }
-            self.metrics.changed().await.ok()?;
+            tokio::select! {
+                changed = self.metrics.changed() => changed.ok()?,
+                // Its disk lives as long as this does.
+                Ok(()) = self.failure.changed() => {}
+            }
         }
     }
 

@@ -79,6 +79,10 @@ impl Raft {
                 return done;
             }
             waited += patience;
+            // Its disk is full: whether this happens yet, nobody knows.
+            if let Some(stopped) = self.stopped() {
+                return Err(stopped);
+            }
             if let Some(error) = self.missing_quorum().await {
                 return Err(error);
             }

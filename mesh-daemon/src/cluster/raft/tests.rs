@@ -153,7 +153,7 @@ async fn a_full_disk_is_said_in_plain_words() {
         }
         assert!(index < 100_000, "the disk never filled");
     };
-    let plain = format!("no space is left to write {}: free some, then start meshd again", name.display());
+    let plain = format!("no space is left to write {}: free some", name.display());
     assert_eq!(error.to_string(), plain);
     assert_eq!(disk.failure(), Some(plain));
 }

@@ -124,7 +124,7 @@ impl proto::RelayPiece {
         match self.of {
             Some(relay_piece::Of::Data(data)) => Ok(data),
             Some(relay_piece::Of::Failed(why)) => Err(Refusal::new(Code::Aborted, why)),
-            Some(relay_piece::Of::Relay(_)) => {
+            Some(relay_piece::Of::Relay(_) | relay_piece::Of::Ask(_)) => {
                 Err(Refusal::new(Code::InvalidArgument, "head of a stream in its middle"))
             }
             None => Err(incomplete("piece of a stream")),

@@ -180,6 +180,10 @@ pub struct Reach {
 pub trait Relay: Send + Sync {
     /// A node comes to an invitation. What it sends is `up`; what it should get is the answer.
     async fn open(&self, from: Peer, relay: u64, up: Stream<Bytes>) -> Result<Stream<Bytes>, Refusal>;
+
+    /// Another manager would like a stream of a node that has its session here. `down` is for the node; what the
+    /// node sends is the answer.
+    async fn reach(&self, node: NodeId, request: Bytes, down: Stream<Bytes>) -> Result<Stream<Bytes>, Refusal>;
 }
 
 /// Whether this manager can be worked with.

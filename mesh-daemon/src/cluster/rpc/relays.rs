@@ -10,9 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tonic::async_trait;
 
-use super::face::{Relay, Stream};
+use super::face::Stream;
 use super::refusal::{Code, Refusal};
 use crate::cluster::ca::Peer;
 use crate::model::id::NodeId;
@@ -68,6 +67,25 @@ impl Relays {
         waiting.insert(number, Waiting { node, met: sender });
         Ok(Invited { relays: self.clone(), number, met })
     }
+
+    /// A node comes to an invitation. What it sends is `up`; what it should get is the answer.
+    ///
+    /// # Errors
+    /// If it was not invited, or is too late.
+    pub async fn open(&self, from: Peer, relay: u64, up: Stream<Bytes>) -> Result<Stream<Bytes>, Refusal> {
+        let gone = || Refusal::new(Code::NotFound, "no such invitation, or no longer");
+        let waiting = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            match waiting.get(&relay) {
+                Some(invitation) if invitation.node == from.node => waiting.remove(&relay),
+                // Another node's is as good as none.
+                _ => None,
+            }
+        };
+        let (down, answer) = oneshot::channel();
+        waiting.ok_or_else(gone)?.met.send(Arrival { up, down }).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
 }
 
 impl Invited {
@@ -92,23 +110,5 @@ impl Invited {
 impl Drop for Invited {
     fn drop(&mut self) {
         self.relays.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
-    }
-}
-
-#[async_trait]
-impl Relay for Relays {
-    async fn open(&self, from: Peer, relay: u64, up: Stream<Bytes>) -> Result<Stream<Bytes>, Refusal> {
-        let gone = || Refusal::new(Code::NotFound, "no such invitation, or no longer");
-        let waiting = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            match waiting.get(&relay) {
-                Some(invitation) if invitation.node == from.node => waiting.remove(&relay),
-                // Another node's is as good as none.
-                _ => None,
-            }
-        };
-        let (down, answer) = oneshot::channel();
-        waiting.ok_or_else(gone)?.met.send(Arrival { up, down }).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())
     }
 }

@@ -32,7 +32,7 @@ const SHARE: usize = 32;
 /// doubles, each old slot becomes two, and every flow still finds what was in its slot. It never
 /// shrinks, for the other way round two would become one. Whoever decides for all nodes keeps `before`.
 pub fn size(candidates: usize, before: usize) -> u32 {
-    let wanted = (candidates * SHARE).max(before).clamp(SMALLEST as usize, LARGEST as usize);
+    let wanted = candidates.saturating_mul(SHARE).max(before).clamp(SMALLEST as usize, LARGEST as usize);
     (wanted as u32).next_power_of_two()
 }
 

@@ -21,7 +21,7 @@ use crate::model::cidr::Cidr;
 use crate::model::cluster::Cluster;
 use crate::model::id::NetworkId;
 use crate::model::network::{IpamConfig, Network, Subnet, Vni};
-use crate::model::service::{Endpoint, EndpointMode, PublishMode, Service, Vip};
+use crate::model::service::{Endpoint, EndpointMode, PublishMode, Service, ServiceMode, Vip};
 use crate::model::state::TaskState;
 use crate::model::task::{NetworkAttachment, NetworkAttachmentSpec, Task};
 
@@ -185,10 +185,17 @@ impl Allocator {
             let networks: BTreeSet<_> = endpoint.vips.iter().map(|vip| vip.network_id).collect();
             networks == wanted.iter().copied().collect()
         });
-        if has.is_some_and(|endpoint| endpoint.spec == service.spec.endpoint) && vips_fit {
+        let tasks = match service.spec.mode {
+            ServiceMode::Replicated { replicas } => replicas,
+            // One a node; jobs are not dialled for long.
+            ServiceMode::Global | ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => 0,
+        };
+        let fits = |endpoint: &Endpoint| endpoint.spec == service.spec.endpoint && endpoint.most_tasks >= tasks;
+        if has.is_some_and(fits) && vips_fit {
             return Ok(None);
         }
         let old = has.cloned().unwrap_or_default();
+        let most_tasks = old.most_tasks.max(tasks);
         let mut vips: Vec<_> = old.vips.iter().copied().filter(|vip| wanted.contains(&vip.network_id)).collect();
         let missing: Vec<_> =
             wanted.iter().filter(|network| !vips.iter().any(|vip| vip.network_id == **network)).copied().collect();
@@ -212,7 +219,7 @@ impl Allocator {
         let gone: Vec<_> = old.vips.iter().copied().filter(|vip| !wanted.contains(&vip.network_id)).collect();
         self.take_back_vips(&gone);
         vips.extend(given);
-        Ok(Some(Endpoint { spec: service.spec.endpoint.clone(), ports, vips }))
+        Ok(Some(Endpoint { spec: service.spec.endpoint.clone(), ports, vips, most_tasks }))
     }
 
     /// The networks in which the service has a virtual address: its own, and the one of published ports.

@@ -17,6 +17,9 @@ use crate::store::{AnyObject, Event, Key, Tables};
 /// So many removals are remembered; a node that was away for longer gets everything.
 const MAX_REMOVALS: usize = 65_536;
 
+/// A leader's versions begin at its term, so far to the left.
+const TERM_SHIFT: u32 = 32;
+
 /// An item on the board, or that it is gone.
 #[derive(Debug, Clone)]
 struct Entry {
@@ -60,6 +63,16 @@ impl Board {
         view.nodes().iter().for_each(|node| self.node(node));
         view.services().iter().for_each(|service| self.service(service));
         view.tasks().iter().for_each(|task| self.task(view, task));
+    }
+
+    /// This manager leads now. From here on its versions are above all that leaders before it gave: what a node
+    /// has put in force for one of them must not count as an answer to this one.
+    pub(super) fn lead(&mut self, term: u64) {
+        let first = term << TERM_SHIFT;
+        if self.version < first {
+            self.version = first;
+            self.draining.values_mut().for_each(|since| *since = first);
+        }
     }
 
     /// This happened.

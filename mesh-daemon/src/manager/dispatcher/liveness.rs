@@ -13,6 +13,8 @@ const SILENCE: Duration = Duration::from_millis(2500);
 const MISSED: u32 = 3;
 /// Nodes are given so long to come to a new leader.
 const ARRIVAL: Duration = Duration::from_secs(6);
+/// What membership hears is there: that its session is silent, or takes its time, is then a matter of busy machines.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is known of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub(super) struct Signs {
     pub(super) heard: Option<Duration>,
     /// Whether membership holds it for dead.
     pub(super) dead: bool,
+    /// Whether membership hears it.
+    pub(super) alive: bool,
+    /// Whether membership says that its daemon is away, and will be back.
+    pub(super) away: bool,
     /// How long this manager has led.
     pub(super) leading: Duration,
     /// The time between its heartbeats.
@@ -31,15 +37,18 @@ pub(super) struct Signs {
 
 /// What the node's state becomes, and why; None: it stays.
 pub(super) fn judge(node: &Node, signs: Signs) -> Option<(NodeState, &'static str)> {
+    let patience = if signs.alive { PATIENCE } else { Duration::ZERO };
     let now = match signs.heard {
         Some(heard) if signs.connected && heard < SILENCE => (NodeState::Ready, ""),
+        // Its tasks run and its packet path is in force: as long as its place is held it is what it was.
+        _ if signs.away => return None,
         Some(heard) if signs.dead && heard >= SILENCE => (NodeState::Down, "membership reports the node dead"),
-        Some(heard) if signs.connected && heard <= signs.heartbeat * MISSED => (NodeState::Ready, ""),
+        Some(heard) if signs.connected && heard <= patience.max(signs.heartbeat * MISSED) => (NodeState::Ready, ""),
         Some(_) if signs.connected => (NodeState::Down, "heartbeat failure"),
-        Some(heard) if heard < RETURN => return None,
+        Some(heard) if heard < patience.max(RETURN) => return None,
         Some(_) => (NodeState::Down, "heartbeat failure: the session ended"),
         None if signs.dead => (NodeState::Down, "membership reports the node dead"),
-        None if signs.leading < ARRIVAL => return None,
+        None if signs.leading < patience.max(ARRIVAL) => return None,
         None => (NodeState::Down, "the node has not come to the leader"),
     };
     (now.0 != node.status.state).then_some(now)

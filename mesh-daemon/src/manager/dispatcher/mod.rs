@@ -44,8 +44,21 @@ const LOOK: Duration = Duration::from_millis(100);
 const MAX_PIECE_ITEMS: usize = 4096;
 /// So many invitations wait for a session to send them.
 const MAX_INVITATIONS: usize = 64;
+/// A node comes to an invitation within this time.
+const MEET: Duration = Duration::from_secs(5);
 /// A report has at most so many statuses.
 pub const MAX_STATUSES: usize = 10_000;
+
+/// Which nodes are there, as membership has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// They are heard.
+    pub alive: BTreeSet<NodeId>,
+    /// They are dead.
+    pub dead: BTreeSet<NodeId>,
+    /// Their daemons are away, and will be back.
+    pub away: BTreeSet<NodeId>,
+}
 
 /// A session as the dispatcher knows it.
 struct Live {
@@ -136,17 +149,17 @@ impl Dispatcher {
         }
     }
 
-    /// Writes whether nodes are there, while this manager leads. `dead` says whom membership holds for dead.
+    /// Writes whether nodes are there, while this manager leads. `presence` is what membership says.
     ///
     /// # Errors
     ///
     /// If another leads now.
-    pub async fn supervise(&self, term: u64, dead: watch::Receiver<BTreeSet<NodeId>>) -> Result<(), Error> {
+    pub async fn supervise(&self, term: u64, presence: watch::Receiver<Presence>) -> Result<(), Error> {
         let since = Instant::now();
         let mut look = tokio::time::interval(LOOK);
         loop {
             look.tick().await;
-            let changes = self.inner.judge_all(since, &dead.borrow());
+            let changes = self.inner.judge_all(since, &presence.borrow());
             if changes.is_empty() {
                 continue;
             }
@@ -180,14 +193,13 @@ impl Dispatcher {
         node: NodeId,
         request: bytes::Bytes,
         down: Stream<bytes::Bytes>,
-        deadline: Duration,
     ) -> Result<Stream<bytes::Bytes>, Refusal> {
         let invited = self.relays.invite(node)?;
         let away = || Refusal::new(Code::Unavailable, format!("node {node} has no session with this manager"));
         let invite = self.inner.sessions().of.get(&node).filter(|live| live.connected).map(|live| live.invite.clone());
         let invitation = Downward::Invitation { relay: invited.number(), request };
         invite.ok_or_else(away)?.send(invitation).await.map_err(|_| away())?;
-        invited.meet(down, deadline).await
+        invited.meet(down, MEET).await
     }
 }
 
@@ -195,9 +207,7 @@ impl Dispatcher {
 impl rpc::Dispatcher for Dispatcher {
     async fn session(&self, from: Peer, mut up: Stream<Upward>) -> Result<Stream<Downward>, Refusal> {
         let inner = &self.inner;
-        if inner.leading.borrow().is_none() {
-            return Err(inner.not_leading());
-        }
+        let Some(term) = *inner.leading.borrow() else { return Err(inner.not_leading()) };
         let first = up.next().await.transpose()?;
         let Some(Upward::Hello(Hello { description, session, version })) = first else {
             return Err(Refusal::new(Code::InvalidArgument, "a session begins with Hello"));
@@ -205,6 +215,7 @@ impl rpc::Dispatcher for Dispatcher {
         let announcement: Announcement = serde_json::from_slice(&description)
             .map_err(|error| Refusal::new(Code::InvalidArgument, format!("description: {error}")))?;
         inner.announce(from.node, announcement).await?;
+        inner.board().lead(term);
         let since = if session == inner.name() { version } else { 0 };
         let (invite, invitations) = mpsc::channel(MAX_INVITATIONS);
         let number = {
@@ -217,6 +228,22 @@ impl rpc::Dispatcher for Dispatcher {
             number
         };
         Ok(Session::new(Arc::clone(inner), from.node, number, up, invitations, since).into_stream())
+    }
+}
+
+#[async_trait]
+impl rpc::Relay for Dispatcher {
+    async fn open(&self, from: Peer, relay: u64, up: Stream<bytes::Bytes>) -> Result<Stream<bytes::Bytes>, Refusal> {
+        self.relays.open(from, relay, up).await
+    }
+
+    async fn reach(
+        &self,
+        node: NodeId,
+        request: bytes::Bytes,
+        down: Stream<bytes::Bytes>,
+    ) -> Result<Stream<bytes::Bytes>, Refusal> {
+        self.stream(node, request, down).await
     }
 }
 
@@ -348,7 +375,7 @@ impl Inner {
         written.await.map_err(|(_, error)| refused(error))
     }
 
-    fn judge_all(&self, since: Instant, dead: &BTreeSet<NodeId>) -> Vec<(NodeId, NodeState, &'static str)> {
+    fn judge_all(&self, since: Instant, presence: &Presence) -> Vec<(NodeId, NodeState, &'static str)> {
         let heartbeat = Duration::from_millis(self.heartbeat_ms().into());
         let view = self.store.view();
         let sessions = self.sessions();
@@ -357,7 +384,9 @@ impl Inner {
             let signs = Signs {
                 connected: live.is_some_and(|live| live.connected),
                 heard: live.map(|live| live.heard.elapsed()),
-                dead: dead.contains(&node.id),
+                alive: presence.alive.contains(&node.id),
+                dead: presence.dead.contains(&node.id),
+                away: presence.away.contains(&node.id),
                 leading: since.elapsed(),
                 heartbeat,
             };

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::board::Board;
 use super::liveness::{Signs, judge};
-use crate::model::assignment::{Batch, Item, Picture};
+use crate::model::assignment::{Batch, Item, ItemKey, Picture};
 use crate::model::cidr::Cidr;
 use crate::model::id::{NetworkId, NodeId, TaskId};
 use crate::model::node::{Node, NodeState, Role};
@@ -121,6 +121,26 @@ fn a_task_stops_when_no_node_sends_to_it_any_more() {
 }
 
 #[test]
+fn what_was_in_force_for_another_leader_does_not_end_a_drain() {
+    let mut world = World::new();
+    world.task(1, 1, TaskState::Running);
+    let task = TaskId::from_u128(1);
+    world.board.lead(3);
+    world.change(1, |task| task.desired_state = TaskState::Shutdown);
+    let told = world.board.version();
+    // Another manager, which has followed the same store, leads.
+    let mut next = Board::default();
+    next.rebuild(&world.store.view());
+    next.lead(4);
+    assert!(!next.applied_everywhere(told), "told by the leader before");
+    assert!(next.applied_everywhere(next.version()));
+    assert!(
+        matches!(next.news(node_id(1), 0).set.iter().find(|item| item.key() == ItemKey::Task(task)).map(|item| &**item),
+        Some(Item::Task(assigned)) if assigned.drained)
+    );
+}
+
+#[test]
 fn a_task_that_nobody_was_told_of_need_not_be_drained() {
     let mut world = World::new();
     world.task(1, 1, TaskState::Preparing);
@@ -142,8 +162,15 @@ fn tasks_of_a_node_that_is_down_are_reached_by_nobody() {
 #[test]
 fn nodes_are_judged_by_every_sign() {
     let second = Duration::from_secs(1);
-    let signs =
-        Signs { connected: true, heard: Some(second / 10), dead: false, leading: 60 * second, heartbeat: second };
+    let signs = Signs {
+        connected: true,
+        heard: Some(second / 10),
+        alive: false,
+        dead: false,
+        away: false,
+        leading: 60 * second,
+        heartbeat: second,
+    };
     use NodeState::{Down, Ready, Unknown};
     let rows = [
         ("heard a moment ago", Unknown, signs, Some(Ready)),
@@ -154,6 +181,34 @@ fn nodes_are_judged_by_every_sign() {
         ("dead to its peers and silent", Ready, Signs { dead: true, heard: Some(3 * second), ..signs }, Some(Down)),
         ("session lost just now", Ready, Signs { connected: false, heard: Some(second), ..signs }, None),
         ("session lost", Ready, Signs { connected: false, heard: Some(3 * second), ..signs }, Some(Down)),
+        (
+            "session lost, but its place is held",
+            Ready,
+            Signs { connected: false, heard: Some(9 * second), away: true, ..signs },
+            None,
+        ),
+        (
+            "silent in its session, but its place is held",
+            Ready,
+            Signs { heard: Some(9 * second), away: true, ..signs },
+            None,
+        ),
+        ("new leader, its place is held", Ready, Signs { connected: false, heard: None, away: true, ..signs }, None),
+        ("given up, and its place is held", Down, Signs { connected: false, heard: None, away: true, ..signs }, None),
+        ("back before membership knows", Down, Signs { away: true, ..signs }, Some(Ready)),
+        ("silent, but membership hears it", Ready, Signs { heard: Some(4 * second), alive: true, ..signs }, None),
+        (
+            "session lost, but membership hears it",
+            Ready,
+            Signs { connected: false, heard: Some(4 * second), alive: true, ..signs },
+            None,
+        ),
+        (
+            "heard by membership alone, for too long",
+            Ready,
+            Signs { connected: false, heard: Some(11 * second), alive: true, ..signs },
+            Some(Down),
+        ),
         ("new leader, not here yet", Ready, Signs { connected: false, heard: None, leading: second, ..signs }, None),
         ("new leader, never came", Ready, Signs { connected: false, heard: None, ..signs }, Some(Down)),
         ("down and still away", Down, Signs { connected: false, heard: None, ..signs }, None),

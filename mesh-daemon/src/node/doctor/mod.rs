@@ -17,23 +17,21 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::relay::{Wanted, Ways};
 use super::wire::Book;
-use super::{Clocks, RELAY_WAIT, place};
+use super::{Clocks, place};
 use crate::agent;
 use crate::cluster::gossip::{Liveness, Members};
-use crate::cluster::rpc::{Link, Peers, Reach, Stream};
+use crate::cluster::rpc::{Peers, Reach, Stream};
 use crate::cluster::trust::Keeper;
 use crate::datapath::Pins;
 use crate::datapath::facts::Observer;
 use crate::doctor::{self, Finding};
-use crate::manager::dispatcher::Dispatcher;
 use crate::model::cluster::DATA_PATH_PORT;
 use crate::model::id::NodeId;
 use crate::model::node::{Node, NodeState};
 use crate::store::Tables;
 
-/// What an invitation to be examined says.
-const REQUEST: &[u8] = b"doctor";
 /// A node is waited for so long: it listens for a while.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// A manager or a member is given so long to answer.
@@ -72,20 +70,13 @@ struct Report {
     now: Timestamp,
 }
 
-/// Whether an invitation is one of this module.
-pub(super) fn is_request(request: &[u8]) -> bool {
-    request == REQUEST
-}
-
-/// Answers an invitation.
-pub(super) async fn answer(examiner: Arc<Examiner>, number: u64, link: Link) {
-    let report = examiner.examine(true).await;
-    let body = Bytes::from(serde_json::to_vec(&report).unwrap_or_default());
-    let up: Stream<Bytes> = futures_util::stream::iter([Ok(body)]).boxed();
-    match link.relay(number, up, RELAY_WAIT).await {
-        Ok(mut down) => while down.next().await.is_some() {},
-        Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "a report to a manager was lost"),
-    }
+/// What a node that is asked sends: its report, once it has it.
+pub(super) fn reported(examiner: Arc<Examiner>) -> Stream<Bytes> {
+    let report = async move {
+        let report = examiner.examine(true).await;
+        Ok(Bytes::from(serde_json::to_vec(&report).unwrap_or_default()))
+    };
+    futures_util::stream::once(report).boxed()
 }
 
 /// The machine, and nothing of a swarm.
@@ -95,21 +86,20 @@ pub(super) async fn alone(pins: Pins) -> Vec<Finding> {
 
 impl Examiner {
     /// This node, and its ways to managers and members.
-    pub(super) async fn alone(&self, leader: Option<String>) -> Vec<Finding> {
+    pub(super) async fn alone(&self) -> Vec<Finding> {
         let mut findings = named(self.examine(false).await.findings, &self.hostname);
-        let at = leader.map_or_else(String::new, |leader| format!(": at {leader}"));
         findings.push(Finding::warning(
             "scope",
             "only this node was looked at",
-            format!("run this where the leader is to look at all nodes, and at tunnels between them{at}"),
+            "run this on a manager to look at all nodes, and at tunnels between them",
         ));
         findings
     }
 
-    /// All nodes, by their sessions with this manager, which leads.
-    pub(super) async fn all(&self, view: &Tables, dispatcher: &Dispatcher) -> Vec<Finding> {
+    /// All nodes, by their sessions with the leader.
+    pub(super) async fn all(&self, view: &Tables, ways: &Ways) -> Vec<Finding> {
         let asked = view.nodes().iter().map(|node| async {
-            let asked = ask(node.id, dispatcher).await;
+            let asked = ask(node.id, ways).await;
             (Arc::clone(node), asked, (self.clocks.store)())
         });
         let answers = futures_util::future::join_all(asked).await;
@@ -250,6 +240,11 @@ impl Examiner {
             let udp = match liveness {
                 Liveness::Alive => Finding::ok("7946/udp", address.to_string()),
                 Liveness::Suspect => Finding::warning("7946/udp", format!("{address} did not answer lately"), ""),
+                Liveness::Away => Finding::warning(
+                    "7946/udp",
+                    format!("the daemon of {address} is away: its tasks run, and its place is held"),
+                    "start its daemon again",
+                ),
                 Liveness::Down => Finding::broken(
                     "7946/udp",
                     format!("{address} does not answer"),
@@ -287,17 +282,20 @@ async fn tcp(address: SocketAddr) -> Finding {
     Finding::broken("7946/tcp", format!("{address}: {why}"), fix)
 }
 
-async fn ask(node: NodeId, dispatcher: &Dispatcher) -> Result<Report, String> {
-    let nothing = futures_util::stream::pending().boxed();
-    let asked = dispatcher.stream(node, Bytes::from_static(REQUEST), nothing, PATIENCE).await;
-    let mut pieces = asked.map_err(|refusal| refusal.text)?;
-    let mut body = Vec::new();
-    while let Some(piece) = pieces.next().await {
-        body.extend_from_slice(&piece.map_err(|refusal| refusal.text)?);
-        if body.len() > MAX_REPORT {
-            return Err(format!("its report is longer than {MAX_REPORT} bytes"));
+async fn ask(node: NodeId, ways: &Ways) -> Result<Report, String> {
+    let asked = async {
+        let nothing = futures_util::stream::pending().boxed();
+        let mut pieces = ways.stream(node, &Wanted::Doctor, nothing).await.map_err(|refusal| refusal.text)?;
+        let mut body = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            body.extend_from_slice(&piece.map_err(|refusal| refusal.text)?);
+            if body.len() > MAX_REPORT {
+                return Err(format!("its report is longer than {MAX_REPORT} bytes"));
+            }
         }
-    }
+        Ok(body)
+    };
+    let body = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| format!("no report within {PATIENCE:?}"))??;
     serde_json::from_slice(&body).map_err(|error| format!("its report is not understood: {error}"))
 }
 

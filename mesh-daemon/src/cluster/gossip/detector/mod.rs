@@ -2,6 +2,8 @@
 //!
 //! Packets, time and chance come in, packets go out; nothing here waits or reads a clock.
 
+mod absence;
+mod exchange;
 mod outcome;
 
 use std::collections::{HashMap, VecDeque};
@@ -21,8 +23,12 @@ use super::member::{Identity, Members, Peer};
 use super::notices::{Fact, FactError, Gone, Heard, Notice, Notices};
 use super::seal::{KeyRing, Me, Rejected, Seal};
 use super::timing::Timing;
-use super::{KeyRingError, MAX_MEMBERS, Member, NodeKey, TOLD_DIRECTLY, sync};
+use super::{KeyRingError, Liveness, MAX_MEMBERS, Member, NodeKey, TOLD_DIRECTLY, sync};
+use absence::Absences;
 use outcome::Spread;
+
+pub use absence::{MAX_ABSENCE, Place};
+pub use exchange::Exchange;
 
 /// How many exchanges in a row are put off while news still comes in.
 const MOST_PUT_OFF: u32 = 4;
@@ -45,6 +51,16 @@ pub enum Transmit {
     Exchange {
         /// With whom.
         with: SocketAddr,
+    },
+    /// A node is missed: is its place held? As long as [`Detector::is_missed`], what is found goes to
+    /// [`Detector::knocked`].
+    Knock {
+        /// Which.
+        node: NodeKey,
+        /// In which of its generations.
+        generation: u64,
+        /// Where its socket was.
+        at: SocketAddr,
     },
 }
 
@@ -73,17 +89,6 @@ pub struct Counters {
     pub protocol_errors: u64,
     /// How far this node distrusts itself: 0 is well, 4 the worst.
     pub health: u32,
-}
-
-/// The steps of an exchange that go over the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exchange {
-    /// The other side asked: what it gets in return.
-    Answer,
-    /// The other side answered: what it lacks.
-    Close,
-    /// The other side closed: nothing more is sent.
-    Finish,
 }
 
 type Protocol = Foca<Identity, PostcardCodec, StdRng, Rumours>;
@@ -161,6 +166,10 @@ pub struct Detector {
     /// The change of the notices that the views have.
     drawn_at: u64,
     suspects: u64,
+    /// Members that do not answer.
+    absences: Absences,
+    /// Somebody may have become absent, or be back.
+    unseen: bool,
     /// The last doubt that was objected to: generation and incarnation.
     objected_to: Option<(u64, u16)>,
     /// What this node knew when it last said so.
@@ -215,6 +224,8 @@ impl Detector {
             stale: false,
             drawn_at: 0,
             suspects: 0,
+            absences: Absences::new(),
+            unseen: false,
             objected_to: None,
             hinted: None,
             put_off: 0,
@@ -322,7 +333,7 @@ impl Detector {
         Ok(())
     }
 
-    /// Says good-bye. The detector is of no use afterwards.
+    /// Says good-bye: this node will not be back. The detector is of no use afterwards.
     pub fn leave(&mut self, now: Duration) {
         let entry = Entry { id: *self.protocol.identity(), incarnation: 0, state: Belief::Down };
         if self.protocol.num_members() <= TOLD_DIRECTLY {
@@ -356,64 +367,6 @@ impl Detector {
         self.protocol.identity().generation
     }
 
-    /// Begins an exchange: the message to send.
-    pub fn open_exchange(&mut self) -> Option<Vec<u8>> {
-        self.counters.exchanges += 1;
-        let sync = sync::open(self.entries(), &lock(&self.board).notices);
-        self.seal.seal(&Frame::Sync(sync).to_bytes()?)
-    }
-
-    /// Takes in a message of an exchange: what to send in return.
-    ///
-    /// # Errors
-    ///
-    /// It was not heard; nothing is answered to that.
-    pub fn continue_exchange(
-        &mut self,
-        message: &[u8],
-        step: Exchange,
-        now: Duration,
-    ) -> Result<Option<Vec<u8>>, Rejected> {
-        let taken = self.take_exchange(message, step, now);
-        if let Err(rejected) = &taken {
-            *self.counters.rejected.entry(*rejected).or_default() += 1;
-        }
-        self.settle(now);
-        let answer = taken?.and_then(|sync| Frame::Sync(sync).to_bytes());
-        Ok(answer.and_then(|bytes| self.seal.seal(&bytes)))
-    }
-
-    fn take_exchange(&mut self, message: &[u8], step: Exchange, now: Duration) -> Result<Option<Sync>, Rejected> {
-        let (from, text) = self.seal.open(message, now)?;
-        if self.outcasts.contains(&from) {
-            return Err(Rejected::Outcast);
-        }
-        let Some(Frame::Sync(sync)) = Frame::from_bytes(&text) else {
-            return Err(Rejected::NotUnderstood);
-        };
-        if sync.members.len() > MAX_MEMBERS {
-            return Err(Rejected::TooManyMembers);
-        }
-        {
-            let mut board = lock(&self.board);
-            for notice in &sync.notices {
-                let refused = board.notices.hear(notice, now) == Heard::Refused;
-                board.refused += u64::from(refused);
-            }
-            board.notices.complete(&sync.then);
-        }
-        self.absorb(sync.members.clone(), Spread::Silently);
-        let board = lock(&self.board);
-        Ok(match step {
-            Exchange::Answer => {
-                self.counters.exchanges += 1;
-                Some(sync::answer(self.entries(), &board.notices, &sync))
-            }
-            Exchange::Close => Some(sync::close(&board.notices, &sync)),
-            Exchange::Finish => None,
-        })
-    }
-
     fn hear(&mut self, packet: &[u8], now: Duration) -> Result<(), Rejected> {
         let (from, text) = self.seal.open(packet, now)?;
         if self.outcasts.contains(&from) {
@@ -433,7 +386,12 @@ impl Detector {
                     self.object(from, entry);
                 }
             }
-            Frame::News(entry) => self.absorb(vec![entry], Spread::AsRumour),
+            Frame::News(entry) => {
+                self.absorb(vec![entry], Spread::AsRumour);
+                if entry.id.node == from && entry.state == Belief::Down {
+                    self.has_left(entry.id);
+                }
+            }
             Frame::Notice(notice) => {
                 // As if it had been heard as a rumour, so that it is passed on.
                 let bytes = notice.to_bytes().ok_or(Rejected::NotUnderstood)?;
@@ -523,6 +481,8 @@ impl Detector {
                 let due = now + self.timing.announce_among(self.protocol.num_members());
                 self.agenda.set(due, Event::Announce);
             }
+            Event::Unanswered(node, generation) => self.unanswered(node, generation),
+            Event::Overdue(node, generation) => self.overdue(node, generation),
             Event::Hint => {
                 lock(&self.board).notices.expire(now);
                 let ours = self.fingerprint();

@@ -34,8 +34,11 @@ impl Detector {
         }
         while let Some(notification) = self.effects.to_notify() {
             self.stale = true;
+            // Among many, most of what happens is that somebody comes who was not missed.
+            self.unseen |= matches!(notification, OwnedNotification::MemberDown(_)) || !self.absences.is_empty();
             self.notice(notification);
         }
+        self.see_absent(now);
     }
 
     fn notice(&mut self, notification: OwnedNotification<Identity>) {
@@ -132,7 +135,7 @@ impl Detector {
             let view = Member {
                 address: id.address,
                 generation: id.generation,
-                liveness: member.state().into(),
+                liveness: self.liveness(member),
                 draining: board.notices.is_draining(id.node),
                 metadata: board.notices.metadata(id.node),
             };
@@ -174,6 +177,7 @@ impl Detector {
         };
         let suspects = self.protocol.iter_membership_state().map(mark).fold(0, u64::wrapping_add);
         self.stale |= suspects != self.suspects;
+        self.unseen |= suspects != self.suspects;
         self.suspects = suspects;
     }
 

@@ -129,6 +129,26 @@ impl Link {
         Ok(convert::bytes(down))
     }
 
+    /// Has a manager join this one to a node that has its session there: `down` is for the node, what the node sends
+    /// comes back. Only for managers.
+    ///
+    /// # Errors
+    /// As the manager says, or if the node has not come in time.
+    pub async fn reach(
+        &self,
+        node: NodeId,
+        request: Bytes,
+        down: Stream<Bytes>,
+        deadline: Duration,
+    ) -> Result<Stream<Bytes>, Refusal> {
+        let mut client =
+            proto::relay_client::RelayClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+        let ask = proto::Ask { node: node.to_string(), request };
+        let head = proto::RelayPiece { of: Some(relay_piece::Of::Ask(ask)) };
+        let up = within(deadline, client.reach(convert::pieces(Some(head), down))).await?;
+        Ok(convert::bytes(up))
+    }
+
     /// Whether the manager is there and serves.
     ///
     /// # Errors

@@ -141,6 +141,7 @@ struct RelayService(Arc<dyn face::Relay>);
 #[async_trait]
 impl proto::relay_server::Relay for RelayService {
     type OpenStream = BoxStream<'static, Result<proto::RelayPiece, Status>>;
+    type ReachStream = BoxStream<'static, Result<proto::RelayPiece, Status>>;
 
     async fn open(&self, request: Request<Streaming<proto::RelayPiece>>) -> Result<Response<Self::OpenStream>, Status> {
         let peer = any_node(&request)?;
@@ -150,6 +151,20 @@ impl proto::relay_server::Relay for RelayService {
         };
         let down = self.0.open(peer, relay, convert::bytes(pieces)).await?;
         Ok(Response::new(convert::pieces(None, down).map(Ok).boxed()))
+    }
+
+    async fn reach(
+        &self,
+        request: Request<Streaming<proto::RelayPiece>>,
+    ) -> Result<Response<Self::ReachStream>, Status> {
+        manager(&request)?;
+        let mut pieces = request.into_inner();
+        let Some(relay_piece::Of::Ask(ask)) = pieces.message().await?.and_then(|piece| piece.of) else {
+            return Err(Refusal::new(Code::InvalidArgument, "a stream to a node begins with which one").into());
+        };
+        let node = convert::id(&ask.node)?;
+        let up = self.0.reach(node, ask.request, convert::bytes(pieces)).await?;
+        Ok(Response::new(convert::pieces(None, up).map(Ok).boxed()))
     }
 }
 

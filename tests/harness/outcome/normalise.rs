@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// What stands in the place of each kind of thing that differs from run to run.
-pub(super) fn normalise(text: &str) -> String {
+pub fn normalise(text: &str) -> String {
     let kept: Vec<_> = text.lines().filter(|line| !depends_on_time(line)).collect();
     let mut ids = BTreeMap::new();
     let named = name_things(&kept.join("\n"), &mut ids);
