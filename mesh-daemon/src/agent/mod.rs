@@ -173,20 +173,7 @@ impl Agent {
         let facts = facts(&parts.place);
         let current = Arc::new(Mutex::new(picture.clone()));
         let links = watch::Sender::new(std::collections::BTreeMap::new());
-        let wires = Wires::open().map_err(wire)?;
-        let own = Arc::new(own::Addresses::of(wires.aliases().await.map_err(wire)?));
-        let shared = Arc::new(Shared {
-            runtime: Arc::clone(&parts.runtime),
-            wires,
-            outbox: outbox.clone(),
-            clock: Arc::clone(&parts.clock),
-            announcement: parts.announcement.clone(),
-            namespaces: parts.namespaces.clone(),
-            links: links.clone(),
-            cables: cables(Arc::clone(&current), facts.clone(), Arc::clone(&own)),
-            own,
-            targets: targets(Arc::clone(&current)),
-        });
+        let shared = Arc::new(shared(&parts, outbox.clone(), &current, &facts, links.clone()).await?);
         let mut worker = Worker::new(shared).await?;
         let (packets, applied) = PacketPath::new(parts.packets.clone());
         let (told, mut telling) = mpsc::channel(TOLD_QUEUE);
@@ -240,6 +227,30 @@ impl Agent {
             }
         }
     }
+}
+
+/// What all lives of tasks use.
+async fn shared(
+    parts: &Parts,
+    outbox: Outbox,
+    current: &Arc<Mutex<Picture>>,
+    facts: &Facts,
+    links: watch::Sender<std::collections::BTreeMap<TaskId, life::Linked>>,
+) -> Result<Shared, AgentError> {
+    let wires = Wires::open().map_err(wire)?;
+    let own = Arc::new(own::Addresses::of(wires.aliases().await.map_err(wire)?));
+    Ok(Shared {
+        runtime: Arc::clone(&parts.runtime),
+        wires,
+        outbox,
+        clock: Arc::clone(&parts.clock),
+        announcement: parts.announcement.clone(),
+        namespaces: parts.namespaces.clone(),
+        links,
+        cables: cables(Arc::clone(current), facts.clone(), Arc::clone(&own)),
+        own,
+        targets: targets(Arc::clone(current)),
+    })
 }
 
 /// Removes images that no container uses, as far as the runtime's limit wants it, for ever.

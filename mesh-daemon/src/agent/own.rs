@@ -4,7 +4,7 @@
 //! Addresses are given by the node itself. The node's end of a link says in its alias which one it has, so
 //! that the next daemon knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
@@ -55,8 +55,8 @@ impl Addresses {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let number = given.numbers.get(link).copied().or_else(|| {
             let from = (given.last.saturating_add(1)).clamp(*TASKS.start(), *TASKS.end());
-            let mut candidates = (from..=*TASKS.end()).chain(*TASKS.start()..from);
-            candidates.find(|number| !given.numbers.values().any(|taken| taken == number))
+            let taken: BTreeSet<u16> = given.numbers.values().copied().collect();
+            (from..=*TASKS.end()).chain(*TASKS.start()..from).find(|number| !taken.contains(number))
         });
         let Some(number) = number else { return Vec::new() };
         given.last = number;

@@ -118,16 +118,7 @@ impl Member {
             state: base.paths.picture(),
             namespaces: base.paths.namespaces(),
         });
-        base.examiner.send_replace(Some(Arc::new(doctor::Examiner {
-            pins: base.packets.pins.clone(),
-            keeper: Arc::clone(&keeper),
-            book: Arc::clone(&book),
-            peers: Arc::clone(&peers),
-            members: gossip.members(),
-            clocks: base.clocks.clone(),
-            picture: base.paths.picture(),
-            hostname: base.description.hostname.clone(),
-        })));
+        base.examiner.send_replace(Some(Arc::new(examiner(&base, &keeper, &book, &peers, &gossip))));
         let stop = CancellationToken::new();
         let asking = Arc::clone(&book);
         let managers = move || asking.reaches();
@@ -385,6 +376,26 @@ async fn announce_trust(
         });
     }
     Ok(())
+}
+
+/// What looks at this node when a user asks for it.
+fn examiner(
+    base: &Base,
+    keeper: &Arc<Keeper>,
+    book: &Arc<Book>,
+    peers: &Arc<Peers>,
+    gossip: &gossip::Handle,
+) -> doctor::Examiner {
+    doctor::Examiner {
+        pins: base.packets.pins.clone(),
+        keeper: Arc::clone(keeper),
+        book: Arc::clone(book),
+        peers: Arc::clone(peers),
+        members: gossip.members(),
+        clocks: base.clocks.clone(),
+        picture: base.paths.picture(),
+        hostname: base.description.hostname.clone(),
+    }
 }
 
 /// Takes the node's place over from the daemon before this one, and has it held.

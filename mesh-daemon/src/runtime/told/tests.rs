@@ -48,7 +48,7 @@ async fn each_step_of_a_life_is_told_once_whoever_waits_for_it() {
         told.start(&id).await.unwrap();
     }
     assert_eq!(acts(&mut steps), [Act::Created, Act::Started]);
-    let (one, other, stop) = tokio::join!(told.wait(&id), told.wait(&id), told.shutdown(&id));
+    let (one, other, stop) = tokio::join!(told.wait(&id), told.wait(&id), told.shutdown(&id, None));
     assert_eq!((one.unwrap().code, other.unwrap().code, stop.unwrap().code), (0, 0, 0));
     assert_eq!(acts(&mut steps), [Act::Died(0), Act::Stopped]);
     told.remove(&id).await.unwrap();
