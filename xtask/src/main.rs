@@ -11,6 +11,7 @@ mod bpffs;
 mod build_ebpf;
 mod ci;
 mod command;
+mod conformance;
 mod demo;
 mod reference;
 mod setup;
@@ -33,6 +34,8 @@ enum Chore {
     Demo(demo::Demo),
     /// Run the tests: all layers, or the ones named.
     Test(test::Test),
+    /// Compare the docker CLI's words on real nodes with those before Docker Swarm.
+    Conformance(conformance::Conformance),
     /// Measure the packet path beside references, and write docs/bench.
     Bench(bench::Bench),
     /// Everything continuous integration runs: the static checks, then all tests.
@@ -50,6 +53,7 @@ impl Chore {
             Self::BuildEbpf(chore) => chore.run(),
             Self::Demo(chore) => chore.run(),
             Self::Test(chore) => chore.run(),
+            Self::Conformance(chore) => chore.run(),
             Self::Bench(chore) => chore.run(),
             Self::Ci(chore) => chore.run(),
             Self::Tidy(chore) => chore.run(),
