@@ -35,7 +35,7 @@ fn a_restart_changes_the_way_of_attaching_and_leaves_one() {
     let pinned =
         |cluster: &harness::meshd::Cluster| harness::meshd::files_below(&cluster.meshd[0].pins.join("links")).len();
     assert_eq!((filters(&host, "eth0"), filters(&host, "v-one"), pinned(&cluster)), (1, 1, 1));
-    for (arguments, expected) in [(vec![], (0, 0, 3)), (vec!["--tc", "clsact"], (1, 1, 1))] {
+    for (arguments, expected) in [(vec![], (0, 0, 6)), (vec!["--tc", "clsact"], (1, 1, 1))] {
         cluster.meshd[0].terminate().unwrap();
         cluster.meshd[0].arguments = arguments.into_iter().map(str::to_owned).collect();
         cluster.meshd[0].start().unwrap();

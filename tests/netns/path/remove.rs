@@ -43,6 +43,12 @@ fn hooks(host: &Host, links: &[&str]) -> String {
     format!("{xdp}{qdiscs}{filters}")
 }
 
+/// The settings of the loopback interface that the node's own processes need.
+fn loopback(host: &Host) -> String {
+    let settings = ["accept_local", "route_localnet"].map(|name| format!("/proc/sys/net/ipv4/conf/lo/{name}"));
+    host.ns.run(["cat", &settings[0], &settings[1]]).unwrap().stdout
+}
+
 #[track_caller]
 fn check_remove(arguments: &[&str], links: usize) {
     let mut cluster = cluster(&Plan::default(), two_tasks(), arguments);
@@ -52,10 +58,13 @@ fn check_remove(arguments: &[&str], links: usize) {
     assert_eq!(objects.iter().filter(|(kind, _)| *kind == "link").count(), links);
     assert!(objects.iter().filter(|(kind, _)| *kind == "map").count() >= 10, "{objects:?}");
 
+    assert_eq!(loopback(&host), "1\n1\n");
+
     cluster.meshd[0].terminate().unwrap();
     let output = cluster.meshd[0].remove().unwrap();
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
     assert!(!cluster.meshd[0].pins.exists(), "{:?}", files_below(&cluster.meshd[0].pins));
+    assert_eq!(loopback(&host), "0\n0\n");
     let deadline = Instant::now() + LIMIT;
     // The kernel lets go of a link some moments after its last pin.
     while !hooks(&host, &["eth0", "v-one"]).is_empty() {
@@ -80,7 +89,7 @@ fn check_remove(arguments: &[&str], links: usize) {
 
 #[test]
 fn a_removed_packet_path_leaves_nothing() {
-    check_remove(&[], 3);
+    check_remove(&[], 6);
 }
 
 #[test]
