@@ -204,7 +204,8 @@ fn errors_about_a_flow_reach_the_task_it_is_of() {
         let router = family.client(99);
         let (from, to) = (at(&task, 4000), at(&outside, 443));
         let header = 14 + if family == V4 { 20 } else { 40 };
-        let asks: [(&str, fn(&str, &str) -> Packet); 2] =
+        type Ask = fn(&str, &str) -> Packet;
+        let asks: [(&str, Ask); 2] =
             [("tcp", |src, dst| tcp(src, dst).syn()), ("udp", |src, dst| udp(src, dst).payload(*b"hi"))];
         for (row, ask) in asks {
             let sent = ask(&from, &to).macs(mac(11), ROUTER);

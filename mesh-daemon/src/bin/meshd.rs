@@ -29,49 +29,52 @@ struct Args {
     command: Command,
 }
 
+#[derive(clap::Args)]
+struct NodeArgs {
+    /// Where everything is kept that must outlive the daemon.
+    #[arg(long, env = "MESH_ROOT", default_value = "/var/lib/mesh")]
+    root: PathBuf,
+    /// Where everything is kept that goes with a restart of the machine.
+    #[arg(long, env = "MESH_RUN", default_value = "/run/mesh")]
+    run: PathBuf,
+    /// The socket of the Docker API; docker.sock in the folder of --run, if left out.
+    #[arg(long, env = "MESH_SOCKET")]
+    socket: Option<PathBuf>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+    /// The OCI runtime that starts containers; runc, crun or youki, the first that is installed, if left out.
+    #[arg(long)]
+    oci_runtime: Option<PathBuf>,
+    /// What runs containers: oci, the node itself; docker, a Docker Engine.
+    #[arg(long, value_enum, default_value_t)]
+    runtime: node::RuntimeKind,
+    /// The Docker Engine.
+    #[arg(long, default_value = "unix:///var/run/docker.sock")]
+    docker_host: String,
+    /// A registry that speaks HTTP, HOST:PORT; those of this host may anyway. May be given more than once.
+    #[arg(long, value_name = "HOST:PORT")]
+    insecure_registry: Vec<String>,
+    /// Bytes of images on disk beyond which those that no container uses are removed, least recently used
+    /// first; 50 GiB, if left out.
+    #[arg(long, value_name = "BYTES")]
+    image_limit: Option<u64>,
+    /// What tasks may reserve of this node, KIND=NUMBER or KIND=NAME. May be given more than once.
+    #[arg(long, value_name = "KIND=VALUE")]
+    node_generic_resource: Vec<node::GenericResource>,
+    /// How TC programs are attached.
+    #[arg(long, value_enum, default_value_t)]
+    tc: TcMode,
+    /// For so many seconds after the daemon has ended, its tasks are left alone and sent to: it will be
+    /// back. 0: its end is the node's.
+    #[arg(long, env = "MESH_ABSENCE", value_name = "SECONDS", default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(..=node::MAX_ABSENCE_SECONDS))]
+    absence: u64,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run a node: in no swarm at first; the docker CLI or meshctl makes or joins one by the socket.
-    Node {
-        /// Where everything is kept that must outlive the daemon.
-        #[arg(long, env = "MESH_ROOT", default_value = "/var/lib/mesh")]
-        root: PathBuf,
-        /// Where everything is kept that goes with a restart of the machine.
-        #[arg(long, env = "MESH_RUN", default_value = "/run/mesh")]
-        run: PathBuf,
-        /// The socket of the Docker API; docker.sock in the folder of --run, if left out.
-        #[arg(long, env = "MESH_SOCKET")]
-        socket: Option<PathBuf>,
-        #[command(flatten)]
-        remote: RemoteArgs,
-        /// The OCI runtime that starts containers; runc, crun or youki, the first that is installed, if left out.
-        #[arg(long)]
-        oci_runtime: Option<PathBuf>,
-        /// What runs containers: oci, the node itself; docker, a Docker Engine.
-        #[arg(long, value_enum, default_value_t)]
-        runtime: node::RuntimeKind,
-        /// The Docker Engine.
-        #[arg(long, default_value = "unix:///var/run/docker.sock")]
-        docker_host: String,
-        /// A registry that speaks HTTP, HOST:PORT; those of this host may anyway. May be given more than once.
-        #[arg(long, value_name = "HOST:PORT")]
-        insecure_registry: Vec<String>,
-        /// Bytes of images on disk beyond which those that no container uses are removed, least recently used
-        /// first; 50 GiB, if left out.
-        #[arg(long, value_name = "BYTES")]
-        image_limit: Option<u64>,
-        /// What tasks may reserve of this node, KIND=NUMBER or KIND=NAME. May be given more than once.
-        #[arg(long, value_name = "KIND=VALUE")]
-        node_generic_resource: Vec<node::GenericResource>,
-        /// How TC programs are attached.
-        #[arg(long, value_enum, default_value_t)]
-        tc: TcMode,
-        /// For so many seconds after the daemon has ended, its tasks are left alone and sent to: it will be
-        /// back. 0: its end is the node's.
-        #[arg(long, env = "MESH_ABSENCE", value_name = "SECONDS", default_value_t = 60,
-            value_parser = clap::value_parser!(u64).range(..=node::MAX_ABSENCE_SECONDS))]
-        absence: u64,
-    },
+    Node(Box<NodeArgs>),
     /// Run the packet path alone, without a cluster.
     Datapath {
         /// The desired state, a TOML file; read again when it changes.
@@ -169,52 +172,47 @@ async fn run(args: Args) -> Result<()> {
             Ok(standalone::run(file, pins, tc, seconds, status).await?)
         }
         Command::Datapath { desired: None, .. } => Ok(reconcile::remove(&pins).await?),
-        Command::Node {
-            root,
-            run,
-            socket,
-            oci_runtime,
-            runtime,
-            docker_host,
-            insecure_registry,
-            image_limit,
-            node_generic_resource,
-            tc,
-            absence,
-            remote,
-        } => {
-            let config = node::Config {
-                socket: socket.unwrap_or_else(|| run.join("docker.sock")),
-                runtime: node::RuntimeChoice {
-                    kind: runtime,
-                    docker_host,
-                    program: oci_runtime,
-                    state: Some(run.join("oci")),
-                    image_limit,
-                    insecure_registries: insecure_registry,
-                },
-                remote: remote.remote(),
-                packets: node::PacketPathConfig { pins, tc, clock: seconds },
-                generic_resources: node_generic_resource,
-                root,
-                run,
-                absence: Duration::from_secs(absence),
-                clock: wall,
-            };
-            let stop = CancellationToken::new();
-            let mut terminate = signal(SignalKind::terminate()).context("wait for signals")?;
-            let mut interrupt = signal(SignalKind::interrupt()).context("wait for signals")?;
-            let running = node::run(config, stop.clone());
-            tokio::pin!(running);
-            loop {
-                tokio::select! {
-                    ended = &mut running => return Ok(ended?),
-                    _ = terminate.recv() => stop.cancel(),
-                    _ = interrupt.recv() => stop.cancel(),
-                }
-            }
-        }
+        Command::Node(args) => run_node(args.config(pins)).await,
         Command::Shim { .. } | Command::Hold { .. } => Ok(()),
+    }
+}
+
+impl NodeArgs {
+    fn config(self, pins: Pins) -> node::Config {
+        node::Config {
+            socket: self.socket.unwrap_or_else(|| self.run.join("docker.sock")),
+            runtime: node::RuntimeChoice {
+                kind: self.runtime,
+                docker_host: self.docker_host,
+                program: self.oci_runtime,
+                state: Some(self.run.join("oci")),
+                image_limit: self.image_limit,
+                insecure_registries: self.insecure_registry,
+            },
+            remote: self.remote.remote(),
+            packets: node::PacketPathConfig { pins, tc: self.tc, clock: seconds },
+            generic_resources: self.node_generic_resource,
+            root: self.root,
+            run: self.run,
+            absence: Duration::from_secs(self.absence),
+            clock: wall,
+        }
+    }
+}
+
+/// Runs a node until a signal ends it.
+async fn run_node(config: node::Config) -> Result<()> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("wait for signals")?;
+    let running = node::run(config, stop.clone());
+    tokio::pin!(running);
+    loop {
+        tokio::select! {
+            ended = &mut running => return Ok(ended?),
+            _ = terminate.recv() => stop.cancel(),
+            _ = interrupt.recv() => stop.cancel(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::session::{IMAGES, three_nodes};
 use super::{Outcome, docker, require_docker, run};
-use crate::docker::normalise::normalise;
+use harness::outcome::normalise;
 use harness::swarm::Served;
 
 const FILES: [(&str, &str); 3] = [

@@ -74,7 +74,6 @@ fn swarm(count: u8, managers: usize) -> Nodes {
 /// As [`swarm`]; what each node keeps of the swarm lies on a disk of so many MiB.
 #[track_caller]
 fn swarm_on_small_disks(count: u8, managers: usize, mib: u32) -> Nodes {
-    let runs = |_| Runs { disk: Some(mib), ..Runs::default() };
     let bed = Bed::new(&plan(count)).unwrap_or_else(|error| panic!("{error:#}"));
     swarm_on(bed, managers, |_| Runs { disk: Some(mib), ..Runs::default() })
 }
