@@ -139,8 +139,10 @@ fn check_container(follower: &Node, name: &str) {
 #[track_caller]
 fn check_names(nodes: &Nodes, follower: &Node, name: &str, slot: &str) {
     assert_eq!(docker(follower, &format!("exec chat.{slot} sh -c :")), "");
+    assert!(docker(follower, &format!("logs --tail 1 {name}")).contains(&format!("{slot} says")));
+    // The id of a task is the task's.
     let task = name.rsplit('.').next().unwrap();
-    assert!(docker(follower, &format!("logs --tail 1 {task}")).contains(&format!("{slot} says")));
+    assert_eq!(docker(follower, &format!("inspect --format {{{{.Status.State}}}} {task}")), "running");
     for nobody in ["chat.9", "nosuch.1", "0123456789ab"] {
         let refused = follower.refused(&["exec", nobody, "true"]).unwrap();
         assert!(refused.contains(&format!("No such container: {nobody}")), "{refused}");

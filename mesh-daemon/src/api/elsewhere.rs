@@ -1,8 +1,9 @@
 //! Containers of tasks on other nodes: a manager passes what it is asked of them on to their node, so that
 //! `docker logs`, `exec`, `attach`, `stats`, `top`, `stop` and `kill` work at any manager for every task.
 //!
-//! A container is meant by its id, or the first twelve letters of it at least; by its name; by its task's id;
-//! or as `SERVICE.SLOT`, which is the task that runs there now. Docker knows the first two.
+//! A container is meant by its id, or the first twelve letters of it at least; by its name; or as
+//! `SERVICE.SLOT`, which is the task that runs there now. Docker knows the first two. The id of a task alone
+//! means the task: `docker inspect` looks for a container first.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,14 +87,9 @@ pub(super) fn place(api: &Shared, path: &str) -> Option<Place> {
 /// The task that a name of a container means.
 fn find(view: &View, name: &str) -> Option<Arc<Task>> {
     let tasks = view.tasks();
-    let last = name.rsplit('.').next().unwrap_or(name);
-    if let Some(task) = last.parse::<TaskId>().ok().and_then(|id| tasks.get(id)) {
-        return Some(Arc::clone(task));
-    }
-    if let Some((service, slot)) = name.rsplit_once('.')
-        && let Some(task) = in_slot(view, service, slot)
-    {
-        return Some(task);
+    if let Some((service, last)) = name.rsplit_once('.') {
+        let task = last.parse::<TaskId>().ok().and_then(|id| tasks.get(id)).map(Arc::clone);
+        return task.or_else(|| in_slot(view, service, last));
     }
     if name.len() < SHORT || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;

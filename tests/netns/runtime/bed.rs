@@ -35,16 +35,10 @@ pub(super) struct Bed {
 impl Bed {
     /// The embedded runtime, in a directory of its own.
     pub(super) fn oci() -> Self {
-        Self::oci_by(None)
-    }
-
-    /// The same, over this OCI runtime.
-    pub(super) fn oci_by(program: Option<&str>) -> Self {
         harness::require_root().unwrap();
         let files = tempfile::Builder::new().prefix("mesh-rt-").tempdir().unwrap();
         let tokio = threads();
-        let options = OciOptions { program: program.map(Into::into), ..options(&files) };
-        let runtime = tokio.block_on(OciRuntime::open(options, Timestamp::now)).unwrap();
+        let runtime = tokio.block_on(OciRuntime::open(options(&files), Timestamp::now)).unwrap();
         let bed = Self { runtime: Arc::new(runtime), files, tokio };
         bed.load(&shell());
         bed

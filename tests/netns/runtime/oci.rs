@@ -21,14 +21,6 @@ fn the_embedded_runtime_behaves() {
 }
 
 #[test]
-fn another_oci_runtime_does_as_well() {
-    let bed = Bed::oci_by(Some("/usr/bin/crun"));
-    let said = bed.runtime.description().engine;
-    assert!(said.starts_with("crun"), "{said}");
-    run_all(&bed, &[lifecycle::ALL, process::ALL].concat());
-}
-
-#[test]
 fn a_daemon_that_starts_adopts_what_runs_and_learns_what_ended() {
     let mut bed = Bed::oci();
     let (runs, ends) = (container("sleep 1000"), container("sleep 1; echo late; exit 9"));

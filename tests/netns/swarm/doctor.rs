@@ -52,10 +52,10 @@ fn each_thing_that_is_broken_between_nodes_is_named_with_what_to_do() {
     assert!(good && of_level(&own, "warning").iter().any(|it| it.1 == "scope"), "{own:#?}");
     assert!(of_level(&own, "ok").iter().any(|it| it.1 == "2377/tcp"), "{own:#?}");
 
-    // A path that bears less than its ends think, and a node whose daemon is gone.
+    // A path that bears less than its ends think, and a node where everything has ended.
     let port = nodes.nodes[1].host.port.clone();
     nodes.bed.wire.ip(&[format!("link set {port} mtu 1400")]).unwrap();
-    nodes.nodes[2].kill().unwrap();
+    nodes.nodes[2].kill_all().unwrap();
     nodes
         .until("it is down", |nodes| {
             Ok(nodes.docker(0, &["node", "inspect", "node3", "--format", "{{.Status.State}}"])? == "down")

@@ -70,7 +70,8 @@ fn nodes_join_change_their_role_and_leave_nothing_behind() {
     until_column(&nodes, 2, "ManagerStatus", &standing);
     assert_refused(&nodes, 1, &["node", "ls"], "This node is not a swarm manager");
 
-    nodes.docker(2, &["node", "promote", "node2"]).unwrap();
+    // Whoever changes a node between the CLI's look at it and its word is ahead of it, as in Swarm.
+    nodes.until("it is promoted", |nodes| nodes.docker(2, &["node", "promote", "node2"]).map(|_| true)).unwrap();
     until_column(
         &nodes,
         0,

@@ -45,7 +45,6 @@ pub(super) const PACKAGES: &[Package] = &[
     package("iperf3", "/usr/bin/iperf3", "benchmarks measure throughput"),
     package("wrk", "/usr/bin/wrk", "benchmarks measure requests and their latency"),
     package("runc", "/usr/sbin/runc", "the embedded runtime starts containers by it"),
-    package("crun", "/usr/bin/crun", "tests have the embedded runtime start containers by another one"),
     package("busybox-static", "/bin/busybox", "tests make images with a shell of it, and need no registry"),
     package("skopeo", "/usr/bin/skopeo", "tests push images to a registry of their own"),
     package("tini", "/usr/bin/tini-static", "the first process of containers that ask for one"),

@@ -323,5 +323,17 @@ fn as_kept(spec: &ServiceSpec) -> ServiceSpec {
         let concurrent = *job.max_concurrent.get_or_insert(1);
         job.total_completions.get_or_insert(concurrent);
     }
+    if let Some(endpoint) = &mut spec.endpoint_spec {
+        let fill = |value: &mut String, default: &str| {
+            if value.is_empty() {
+                default.clone_into(value);
+            }
+        };
+        fill(&mut endpoint.mode, "vip");
+        for port in &mut endpoint.ports {
+            fill(&mut port.protocol, "tcp");
+            fill(&mut port.publish_mode, "ingress");
+        }
+    }
     spec
 }
