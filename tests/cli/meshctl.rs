@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::{Node, RIGHT};
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
+    "LOCALS",
+    "ROUTES",
     "NODE",
     "NODES",
     "VTEPS",
@@ -68,8 +70,12 @@ fn a_map_is_printed_as_a_table_and_as_json() {
     for name in ["NETWORKS", "networks"] {
         let output = meshctl(&node, &["maps", "dump", name, "--pin-dir", pins]);
         let lines: Vec<_> = output.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
-        let expected =
-            [vec!["NETWORKS:", "2", "elements"], vec!["VNI", "MTU"], vec!["77", "1450"], vec!["4096", "1450"]];
+        let expected = [
+            vec!["NETWORKS:", "2", "elements"],
+            vec!["VNI", "MTU", "FLAGS"],
+            vec!["77", "1450", "0"],
+            vec!["4096", "1450", "1"],
+        ];
         assert_eq!(lines[0], expected[0], "{output}");
         assert_eq!(lines[2..], expected[2..], "{output}");
     }

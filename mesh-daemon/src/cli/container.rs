@@ -4,7 +4,6 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::client::{Client, escape, filter_pairs, filters, is_not_found};
-use super::each::bare;
 use super::listing::{Listing, Style};
 use super::words::{ago, short};
 use crate::api::wire;
@@ -84,16 +83,8 @@ pub(super) fn find(client: &Client, given: &str) -> Result<wire::ContainerDetail
     let exactly = given.contains('.');
     match of_task.pop() {
         Some(one) if exactly => client.get(&format!("/containers/{}/json", one.id)),
-        _ => Err(elsewhere(client, given)?.map_or(unknown, bare)),
+        _ => Err(unknown),
     }
-}
-
-/// Where a task runs that is not here, in words.
-fn elsewhere(client: &Client, given: &str) -> Result<Option<String>> {
-    let Some(task) = task(client, given)? else { return Ok(None) };
-    let node: Result<wire::Node> = client.get(&format!("/nodes/{}", escape(&task.node_id)));
-    let Ok(node) = node else { return Ok(None) };
-    Ok(Some(format!("task {given} is on node {}: ask that one, by meshctl -H", node.description.hostname)))
 }
 
 /// The task that a name (`web.1`) means: the newest of its slot; None where nobody can be asked.

@@ -109,19 +109,19 @@ fn a_container_of_another_node_is_asked_for_there_and_nothing_else_is() {
     manager.served.cluster.peers.lock().unwrap().insert(node, socket);
     let id = "0123456789abcdef".repeat(4);
     let task = task_elsewhere(&manager, node, &id);
-    for name in [id.clone(), id[..12].to_owned(), format!("web.4.{task}"), task.to_string()] {
+    for name in [id.clone(), id[..12].to_owned(), format!("web.4.{task}")] {
         let answer = manager.get(&format!("/v1.41/containers/{name}/logs?stdout=1"));
         let asked = format!("GET /v1.41/containers/{id}/logs?stdout=1 HTTP/1.1");
         assert_eq!(answer.json()[0]["asked"], json!(asked), "{name}");
         assert!(answer.head.contains("api-version: 1.47"), "{}", answer.head);
     }
     // What is too short to be meant in the whole cluster, or nobody's, is this node's to answer for.
-    for name in [&id[..11], "web.4", "nosuch"] {
+    for name in [&id[..11], &task.to_string(), "web.4", "nosuch"] {
         let answer = manager.get(&format!("/containers/{name}/json"));
         assert_eq!((answer.status, answer.message()), (404, format!("No such container: {name}")));
     }
     assert!(!manager.get("/containers/json").body.contains("asked"));
     manager.served.cluster.peers.lock().unwrap().clear();
-    let away = manager.get(&format!("/containers/{task}/json"));
+    let away = manager.get(&format!("/containers/{id}/json"));
     assert_eq!((away.status, away.message()), (503, format!("{node} is far away")));
 }
