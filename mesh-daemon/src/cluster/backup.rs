@@ -56,7 +56,7 @@ pub fn write(view: &View) -> Result<Vec<u8>, BackupError> {
     Ok(file)
 }
 
-/// What [`write`] wrote.
+/// What [`write()`] wrote.
 ///
 /// # Errors
 /// If it is not whole, or sealed by another key than the given one.
