@@ -53,7 +53,8 @@ impl Setup {
             bail!("something is missing; `cargo xtask setup` installs it");
         }
         missing.install(&toolchain)?;
-        let still = Missing::look(&toolchain)?;
+        // docker-py may have stayed away.
+        let still = Missing { python: false, ..Missing::look(&toolchain)? };
         if !still.nothing() {
             still.announce(&toolchain);
             bail!("the installation went through, but this is still missing (see above)");
@@ -125,6 +126,12 @@ impl Missing {
             )?;
         }
         self.tools.iter().try_for_each(|tool| tool.install())?;
-        if self.python { python::install() } else { Ok(()) }
+        if self.python
+            && let Err(error) = python::install()
+        {
+            // One test needs it, which fails without it and says why.
+            println!("setup: goes on without docker-py: {error:#}");
+        }
+        Ok(())
     }
 }
