@@ -73,6 +73,10 @@ pub(super) fn find(client: &Client, given: &str) -> Result<wire::ContainerDetail
         Err(error) if is_not_found(&error) => error,
         found => return found,
     };
+    // By what is left of the dot alone any task of a service would be meant.
+    if !given.contains('.') {
+        return Err(unknown);
+    }
     let all: Vec<wire::ContainerSummary> = client.get("/containers/json?all=1")?;
     let of_task = |container: &&wire::ContainerSummary| {
         name(container).strip_prefix(given).is_some_and(|rest| rest.starts_with('.') && rest.len() > 1)
@@ -80,10 +84,9 @@ pub(super) fn find(client: &Client, given: &str) -> Result<wire::ContainerDetail
     let mut of_task: Vec<_> = all.iter().filter(of_task).collect();
     // Of a slot's tasks the one that runs, else the newest, stands for it.
     of_task.sort_by_key(|container| (container.state == "running", container.created));
-    let exactly = given.contains('.');
     match of_task.pop() {
-        Some(one) if exactly => client.get(&format!("/containers/{}/json", one.id)),
-        _ => Err(unknown),
+        Some(one) => client.get(&format!("/containers/{}/json", one.id)),
+        None => Err(unknown),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anyhow::Result;
 use serde_json::json;
 
-use super::client::Client;
+use super::client::{Client, Refusal};
 use super::each;
 use super::table::{self, Output, Row};
 use crate::datapath::{Pins, pins};
@@ -25,14 +25,18 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(client: &Client, args: &Args) -> Result<()> {
-    // Without a daemon the machine can still be looked at.
-    let findings = client.get("/doctor").unwrap_or_else(|error| {
-        let mut findings = doctor::machine(&Pins::new(&args.pin_dir));
-        let fix = "start it: `meshd node` (the rest of a node can only be looked at by its daemon)";
-        findings.push(Finding::broken("daemon", format!("{error:#}"), fix));
-        findings
-    });
-    let shown: Vec<_> = findings.iter().filter(|finding| !args.quiet || finding.level != Level::Ok).collect();
+    let findings = match client.get("/doctor") {
+        Ok(findings) => findings,
+        Err(error) if error.is::<Refusal>() => return Err(error),
+        // Without a daemon the machine can still be looked at.
+        Err(error) => {
+            let mut findings = doctor::machine(&Pins::new(&args.pin_dir));
+            let fix = "start it: `meshd node` (the rest of a node can only be looked at by its daemon)";
+            findings.push(Finding::broken("daemon", format!("{error:#}"), fix));
+            findings
+        }
+    };
+    let shown: Vec<&Finding> = findings.iter().filter(|finding| !args.quiet || finding.level != Level::Ok).collect();
     table::to_stdout(|out| match args.output {
         Output::Json => Ok(writeln!(out, "{:#}", json!(shown))?),
         Output::Table => table::write(out, &shown.iter().map(|finding| row(finding)).collect::<Vec<_>>()),

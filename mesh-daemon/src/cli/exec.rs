@@ -82,16 +82,31 @@ pub(super) fn run(client: &Client, args: &Args) -> Result<()> {
     drop(raw);
     talked?;
     let ended: wire::ExecDetails = client.get(&format!("{path}/json"))?;
-    match ended.exit_code.unwrap_or_default() {
-        0 => Ok(()),
-        code => Err(Ended(u8::try_from(code).unwrap_or(1)).into()),
+    match ended.exit_code {
+        Some(0) => Ok(()),
+        Some(code) => Err(Ended(u8::try_from(code).unwrap_or(1)).into()),
+        None => Err(bare("the connection ended before the program did, which may still run")),
     }
 }
 
 /// Passes on what is typed and what is written, until the program has ended.
 async fn talk(client: &Client, path: &str, stream: TokioIo<hyper::upgrade::Upgraded>, args: &Args) -> Result<()> {
     let (mut from, mut to) = tokio::io::split(stream);
-    let mut typed = args.interactive.then(input);
+    let typed = args.interactive.then(input);
+    // Beside what is written: a program that waits for its output to be read may read no input until then.
+    let feed = async {
+        if let Some(mut typed) = typed {
+            while let Some(bytes) = typed.recv().await {
+                if to.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+            // Who has ended reads no more; how it ended is told where its output ends.
+            let _ = to.shutdown().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::pin!(feed);
     let mut resized = signal(SignalKind::window_change()).context("follow the terminal's size")?;
     let mut frames = Frames::default();
     let mut piece = vec![0; PIECE];
@@ -108,13 +123,7 @@ async fn talk(client: &Client, path: &str, stream: TokioIo<hyper::upgrade::Upgra
                     frames.take(&piece[..length], write)?;
                 }
             }
-            bytes = next(&mut typed) => match bytes {
-                Some(bytes) => to.write_all(&bytes).await.context("pass on what is typed")?,
-                None => {
-                    typed = None;
-                    to.shutdown().await.context("end the program's input")?;
-                }
-            },
+            () = &mut feed => {}
             Some(()) = resized.recv(), if args.tty => {
                 if let Some([rows, columns]) = window() {
                     // A program that has ended has no terminal to size.
@@ -122,13 +131,6 @@ async fn talk(client: &Client, path: &str, stream: TokioIo<hyper::upgrade::Upgra
                 }
             }
         }
-    }
-}
-
-async fn next(typed: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
-    match typed {
-        Some(typed) => typed.recv().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -20,24 +20,34 @@ const HUB: &str = "https://index.docker.io/v1/";
 /// The registry that an image is of.
 fn registry(image: &str) -> &str {
     match image.split_once('/') {
+        Some(("docker.io" | "index.docker.io", _)) => HUB,
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
         _ => HUB,
     }
 }
 
 /// The header's value for an image, if the user is known to its registry.
-pub(super) fn auth(image: &str) -> Option<String> {
+///
+/// # Errors
+///
+/// What is kept of logins cannot be read: a user who has one would not know why it is not used.
+pub(super) fn auth(image: &str) -> Result<Option<String>> {
     let registry = registry(image);
-    let settings = std::fs::read(settings_file()?).ok()?;
-    let settings: Value = serde_json::from_slice(&settings).ok()?;
+    let Some(path) = settings_file() else { return Ok(None) };
+    let settings: Value = match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
     let helper = settings["credHelpers"][registry].as_str().or_else(|| settings["credsStore"].as_str());
     let found = match helper {
         Some(helper) => ask(helper, registry)?,
-        None => kept(&settings["auths"][registry])?,
+        None => kept(&settings["auths"][registry]),
     };
-    let mut found = found;
-    found["serveraddress"] = registry.into();
-    Some(wire::base64::encode(found.to_string().as_bytes()))
+    Ok(found.map(|mut found| {
+        found["serveraddress"] = registry.into();
+        wire::base64::encode(found.to_string().as_bytes())
+    }))
 }
 
 fn settings_file() -> Option<PathBuf> {
@@ -58,21 +68,32 @@ fn kept(entry: &Value) -> Option<Value> {
 }
 
 /// Of a credential helper.
-fn ask(helper: &str, registry: &str) -> Option<Value> {
-    let mut child = Command::new(format!("docker-credential-{helper}"))
+fn ask(helper: &str, registry: &str) -> Result<Option<Value>> {
+    let program = format!("docker-credential-{helper}");
+    let mut child = Command::new(&program)
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .ok()?;
-    child.stdin.take()?.write_all(registry.as_bytes()).ok()?;
-    let answer: Value = serde_json::from_slice(&child.wait_with_output().ok()?.stdout).ok()?;
-    let (user, secret) = (answer["Username"].as_str()?, answer["Secret"].as_str()?);
-    Some(match user {
+        .with_context(|| format!("run {program}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that has ended without listening says why.
+        let _ = stdin.write_all(registry.as_bytes());
+    }
+    let output = child.wait_with_output().with_context(|| format!("run {program}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        // The words of the helpers' protocol for "nobody".
+        ensure!(said.contains("credentials not found"), "{program}: {}", said.trim());
+        return Ok(None);
+    }
+    let answer: Value = serde_json::from_str(&said).with_context(|| format!("understand {program}"))?;
+    let (Some(user), Some(secret)) = (answer["Username"].as_str(), answer["Secret"].as_str()) else { return Ok(None) };
+    Ok(Some(match user {
         "<token>" => json!({ "identitytoken": secret }),
         _ => json!({ "username": user, "password": secret }),
-    })
+    }))
 }
 
 /// A name with the tag that it has if it says none.
@@ -134,6 +155,7 @@ mod tests {
         for (image, host) in [
             ("nginx", HUB),
             ("library/nginx:1", HUB),
+            ("docker.io/me/web:1", HUB),
             ("10.0.0.1:5000/web", "10.0.0.1:5000"),
             ("localhost/web", "localhost"),
             ("ghcr.io/a/b:1", "ghcr.io"),

@@ -57,7 +57,8 @@ pub(super) enum Command {
         /// Where to; it must not be there yet.
         file: PathBuf,
     },
-    /// Begin the swarm of a backup again, with this node as its only manager.
+    /// Begin the swarm of a backup again, with this node as its only manager. Workers of the swarm come by themselves
+    /// to the address of a manager that they knew.
     Restore(Restore),
     /// Print what unlocks managers.
     UnlockKey {
@@ -110,8 +111,9 @@ pub(super) enum Role {
     Manager,
 }
 
+/// Where a node is.
 #[derive(clap::Args)]
-pub(super) struct Init {
+struct Addresses {
     /// Where other nodes find this one: an address or an interface, with or without a port.
     #[arg(long, default_value = "")]
     advertise_addr: String,
@@ -121,6 +123,12 @@ pub(super) struct Init {
     /// Where tunnels end; the advertised address if left out.
     #[arg(long, default_value = "")]
     data_path_addr: String,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Init {
+    #[command(flatten)]
+    at: Addresses,
     /// The UDP port of tunnels.
     #[arg(long, default_value_t = 0)]
     data_path_port: u32,
@@ -147,15 +155,8 @@ pub(super) struct Join {
     /// What lets this machine join.
     #[arg(long)]
     token: String,
-    /// Where other nodes find this one: an address or an interface, with or without a port.
-    #[arg(long, default_value = "")]
-    advertise_addr: String,
-    /// Where to listen.
-    #[arg(long, default_value = "0.0.0.0:2377")]
-    listen_addr: String,
-    /// Where tunnels end; the advertised address if left out.
-    #[arg(long, default_value = "")]
-    data_path_addr: String,
+    #[command(flatten)]
+    at: Addresses,
     /// Whether this node takes tasks: active, pause or drain.
     #[arg(long, default_value = "active")]
     availability: String,
@@ -165,16 +166,8 @@ pub(super) struct Join {
 pub(super) struct Restore {
     /// The backup.
     file: PathBuf,
-    /// Where other nodes find this one: an address or an interface, with or without a port. Workers of the swarm come
-    /// by themselves to the address of a manager that they knew.
-    #[arg(long, default_value = "")]
-    advertise_addr: String,
-    /// Where to listen.
-    #[arg(long, default_value = "0.0.0.0:2377")]
-    listen_addr: String,
-    /// Where tunnels end; the advertised address if left out.
-    #[arg(long, default_value = "")]
-    data_path_addr: String,
+    #[command(flatten)]
+    at: Addresses,
     /// The backup is of a locked swarm: the unlock key is read from standard input.
     #[arg(long)]
     unlock: bool,
@@ -238,9 +231,9 @@ fn init(client: &Client, init: Init) -> Result<()> {
     let mut spec = wire::SwarmSpec::default();
     init.settings.put(&mut spec);
     let request = wire::InitRequest {
-        listen_addr: init.listen_addr,
-        advertise_addr: init.advertise_addr,
-        data_path_addr: init.data_path_addr,
+        listen_addr: init.at.listen_addr,
+        advertise_addr: init.at.advertise_addr,
+        data_path_addr: init.at.data_path_addr,
         data_path_port: init.data_path_port,
         force_new_cluster: init.force_new_cluster,
         auto_lock_managers: spec.encryption_config.auto_lock_managers,
@@ -262,9 +255,9 @@ fn init(client: &Client, init: Init) -> Result<()> {
 
 fn join(client: &Client, join: Join) -> Result<()> {
     let request = wire::JoinRequest {
-        listen_addr: join.listen_addr,
-        advertise_addr: join.advertise_addr,
-        data_path_addr: join.data_path_addr,
+        listen_addr: join.at.listen_addr,
+        advertise_addr: join.at.advertise_addr,
+        data_path_addr: join.at.data_path_addr,
         remote_addrs: vec![join.remote],
         join_token: join.token,
         availability: join.availability,
@@ -434,9 +427,9 @@ fn restore(client: &Client, restore: &Restore) -> Result<()> {
     let key = if restore.unlock { vec![("Mesh-Unlock-Key", typed_key()?)] } else { Vec::new() };
     let place = format!(
         "/swarm/restore?advertiseAddr={}&listenAddr={}&dataPathAddr={}",
-        escape(&restore.advertise_addr),
-        escape(&restore.listen_addr),
-        escape(&restore.data_path_addr)
+        escape(&restore.at.advertise_addr),
+        escape(&restore.at.listen_addr),
+        escape(&restore.at.data_path_addr)
     );
     let node: String = client.post_bytes(&place, backup, &key)?;
     line(format!("Swarm restored: current node ({node}) is now its only manager."))

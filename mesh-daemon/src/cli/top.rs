@@ -110,7 +110,8 @@ struct Row {
     name: String,
     mode: &'static str,
     replicas: String,
-    nodes: BTreeMap<String, At>,
+    /// By name, which two may have.
+    nodes: Vec<(String, At)>,
 }
 
 /// A service at a node.
@@ -123,7 +124,7 @@ struct At {
 
 impl Row {
     fn total(&self) -> Rate {
-        let rates = self.nodes.values().filter_map(|at| at.rate);
+        let rates = self.nodes.iter().filter_map(|(_, at)| at.rate);
         rates.fold(Rate::default(), |a, b| Rate {
             flows: a.flows + b.flows,
             packets: a.packets + b.packets,
@@ -153,19 +154,22 @@ fn rows(client: &Client, rates: &Rates) -> Result<Vec<Row>> {
     let services: Vec<wire::Service> = client.get("/services?status=true")?;
     let nodes: Vec<wire::Node> = client.get("/nodes")?;
     let tasks: Vec<wire::Task> = client.get(&format!("/tasks{}", filters(&[("desired-state", "running")])))?;
+    let mut running: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for task in tasks.iter().filter(|task| task.status.state == "running") {
+        *running.entry((task.service_id.as_str(), task.node_id.as_str())).or_default() += 1;
+    }
     let row = |service: &wire::Service| {
         let (mode, replicas) = service::count(service);
         let name = service.spec.name.clone();
         let at = |node: &wire::Node| {
-            let runs = |task: &&wire::Task| {
-                (&task.service_id, &task.node_id, task.status.state.as_str()) == (&service.id, &node.id, "running")
-            };
+            let tasks = running.get(&(service.id.as_str(), node.id.as_str())).copied().unwrap_or_default();
             let rate = rates.get(&(node.id.clone(), service.id.clone())).copied();
-            let at = At { tasks: tasks.iter().filter(runs).count() as u64, rate };
+            let at = At { tasks, rate };
             let is_used = at.tasks > 0 || rate.is_some_and(|rate| rate != Rate::default());
             is_used.then(|| (node.description.hostname.clone(), at))
         };
-        let nodes = nodes.iter().filter_map(at).collect();
+        let mut nodes: Vec<_> = nodes.iter().filter_map(at).collect();
+        nodes.sort_by(|(a, _), (b, _)| a.cmp(b));
         Row { name, mode, replicas, nodes }
     };
     let mut rows: Vec<_> = services.iter().map(row).collect();
@@ -177,7 +181,7 @@ fn table(rows: &[Row]) -> Listing {
     let mut list = Listing::new(["SERVICE", "MODE", "REPLICAS", "NODE", "TASKS", "FLOWS/S", "PACKETS/S", "BYTES/S"]);
     for row in rows {
         let total = row.total();
-        let tasks: u64 = row.nodes.values().map(|at| at.tasks).sum();
+        let tasks: u64 = row.nodes.iter().map(|(_, at)| at.tasks).sum();
         list.push([
             row.name.clone(),
             row.mode.to_owned(),

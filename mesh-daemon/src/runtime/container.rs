@@ -68,6 +68,26 @@ pub struct Container {
     pub credentials: Credentials,
 }
 
+impl Container {
+    /// One with nothing but what its user wants.
+    pub fn new(task: TaskId, name: String, spec: ContainerSpec) -> Self {
+        Self {
+            task,
+            name,
+            spec,
+            resources: ResourceRequirements::default(),
+            log: None,
+            labels: Labels::new(),
+            secrets: Vec::new(),
+            configs: Vec::new(),
+            netns: None,
+            addresses: Vec::new(),
+            nameservers: Vec::new(),
+            credentials: Credentials::Anonymous,
+        }
+    }
+}
+
 /// A file that a container gets.
 #[derive(Clone, Debug)]
 pub struct FileContent {

@@ -8,27 +8,16 @@ use mesh_daemon::model::container::ContainerSpec;
 use mesh_daemon::model::id::{NodeId, TaskId};
 use mesh_daemon::model::state::TaskState;
 use mesh_daemon::model::task::{ContainerStatus, Task, TaskSpec};
-use mesh_daemon::runtime::images::Credentials;
 use mesh_daemon::runtime::{Container, ContainerId, Runtime as _};
 use serde_json::{Value, json};
 
 use super::{Manager, engine};
 
 fn container(task: u128) -> Container {
-    Container {
-        task: TaskId::from_u128(task),
-        name: format!("web.1.{}", TaskId::from_u128(task)),
-        spec: ContainerSpec { image: "web:1".to_owned(), ..ContainerSpec::default() },
-        resources: Default::default(),
-        log: None,
-        labels: [("tier".to_owned(), "front".to_owned())].into(),
-        secrets: vec![],
-        configs: vec![],
-        netns: None,
-        addresses: vec![],
-        nameservers: vec![],
-        credentials: Credentials::Anonymous,
-    }
+    let (task, spec) =
+        (TaskId::from_u128(task), ContainerSpec { image: "web:1".to_owned(), ..ContainerSpec::default() });
+    let labels = [("tier".to_owned(), "front".to_owned())].into();
+    Container { labels, ..Container::new(task, format!("web.1.{task}"), spec) }
 }
 
 /// A life, by the runtime's own hands.

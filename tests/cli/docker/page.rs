@@ -38,10 +38,8 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("GET /images/json, /images/{name}/json; POST /images/load, create (pull); DELETE", "engine; else served"),
     ("POST /images/{name}/tag, push", "engine; else 501"),
     ("/volumes, /plugins", "engine; else none"),
-    (
-        "GET /mesh/usage",
-        "served: packets and flows by service and node, for meshctl top; the one path that is not Docker's",
-    ),
+    ("GET /mesh/usage", "served: packets and flows by service and node, for meshctl top"),
+    ("GET /doctor, /swarm/backup; POST /swarm/restore", "served: mesh's own, for meshctl"),
     ("/auth, /build, /commit, /session, /grpc", "engine; else 404"),
 ];
 

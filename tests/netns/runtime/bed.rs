@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use mesh_daemon::model::container::ContainerSpec;
 use mesh_daemon::model::id::TaskId;
 use mesh_daemon::runtime::fake::{FakeRuntime, Script};
-use mesh_daemon::runtime::images::Credentials;
 use mesh_daemon::runtime::oci::{OciOptions, OciRuntime};
 use mesh_daemon::runtime::{
     Container, ContainerId, Exec, Exit, LogQuery, Runtime, RuntimeError, State, Status, Stream,
@@ -181,24 +180,16 @@ pub(super) fn words(words: &[&str]) -> Vec<String> {
 pub(super) fn container(line: &str) -> Container {
     let number = TASKS.fetch_add(1, Ordering::Relaxed);
     let task = TaskId::from_u128(u128::from(std::process::id()) << 64 | u128::from(number));
+    let spec = ContainerSpec {
+        image: SHELL.to_owned(),
+        command: words(&["/bin/sh", "-c", line]),
+        stop_grace: Some(Duration::from_secs(1)),
+        ..ContainerSpec::default()
+    };
     Container {
-        task,
-        name: format!("test.{number}.{task}"),
-        spec: ContainerSpec {
-            image: SHELL.to_owned(),
-            command: words(&["/bin/sh", "-c", line]),
-            stop_grace: Some(Duration::from_secs(1)),
-            ..ContainerSpec::default()
-        },
-        resources: Default::default(),
-        log: None,
         labels: [("com.docker.swarm.task.id".to_owned(), task.to_string())].into(),
-        secrets: vec![],
-        configs: vec![],
-        netns: None,
-        addresses: vec![],
         nameservers: vec!["127.0.0.11".parse().unwrap()],
-        credentials: Credentials::Anonymous,
+        ..Container::new(task, format!("test.{number}.{task}"), spec)
     }
 }
 

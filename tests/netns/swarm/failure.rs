@@ -20,17 +20,6 @@ const AWHILE: Duration = Duration::from_secs(4);
 /// Times are of an idle machine, which the one of tests is not.
 const BUSY: u32 = 3;
 
-/// The identities of the tasks that run, and of their containers' processes.
-fn identities(nodes: &Nodes, at: usize) -> (Vec<String>, Vec<i32>) {
-    let ids = nodes.docker(at, &["service", "ps", "web", "-q", "--no-trunc"]).unwrap();
-    let mut ids: Vec<_> = ids.lines().map(str::to_owned).collect();
-    ids.sort();
-    let spaces = nodes.nodes.iter().map(|node| node.spaces().unwrap());
-    let mut processes: Vec<_> = spaces.flat_map(|spaces| harness::nodes::inside(&spaces).unwrap()).collect();
-    processes.sort_unstable();
-    (ids, processes)
-}
-
 /// Four nodes, three of them managers, with a service of four tasks that all nodes answer for.
 fn cluster() -> Nodes {
     let nodes = swarm(4, 3);
@@ -84,7 +73,7 @@ fn daemons_end_crash_and_hang_and_nobody_notices() {
         nodes.nodes[0].resident().unwrap(),
         nodes.nodes[WORKER].resident().unwrap()
     );
-    let before = identities(&nodes, 0);
+    let before = identities(&nodes, 0, "web");
     let load = Load::start(&nodes.bed.clients[0].ns, &addresses(&nodes), PORT, 2).unwrap();
 
     nodes.nodes[WORKER].kill().unwrap();
@@ -131,7 +120,7 @@ fn daemons_end_crash_and_hang_and_nobody_notices() {
         agree(&nodes, other);
     }
 
-    let after = identities(&nodes, 0);
+    let after = identities(&nodes, 0, "web");
     if after != before {
         let said = nodes.docker(0, &["service", "ps", "--no-trunc", "web"]).unwrap();
         let logs: Vec<_> =

@@ -28,9 +28,8 @@ fn the_last_manager_of_three_goes_on_alone_and_takes_others_in_again() {
         [0, 3].iter().flat_map(|at| harness::nodes::inside(&nodes.nodes[*at].spaces().unwrap()).unwrap()).collect();
     assert!(own.iter().all(|pid| before.contains(pid)) && !own.is_empty());
 
-    // A worker has nothing to begin anew from; a manager among others is told what it is, too.
+    // A worker has nothing to begin anew from.
     assert!(nodes.nodes[3].refused(&["swarm", "init", "--force-new-cluster"]).unwrap().contains("not a swarm manager"));
-    // The first leads: what is left is one that followed.
     nodes.nodes[1].kill().unwrap();
     nodes.nodes[2].kill().unwrap();
     // What was in the making when they went is told otherwise.

@@ -73,7 +73,7 @@ pub(super) async fn create(
     let spec: wire::ServiceSpec = body::parse(&body::read(body).await?)?;
     // Why the node cannot be asked comes before what is wrong with the question.
     api.store()?;
-    let mut spec = normalise(spec);
+    let mut spec = spec.into_kept();
     let is_named = !spec.name.is_empty();
     if !is_named {
         spec.name = names::from(api.cluster.random());
@@ -94,43 +94,6 @@ pub(super) async fn create(
     .await?;
     let created = wire::Created { id: id.to_string(), ..wire::Created::default() };
     Ok((StatusCode::CREATED, Json(created)))
-}
-
-fn default(text: &mut String, word: &str) {
-    if text.is_empty() {
-        word.clone_into(text);
-    }
-}
-
-/// As the engine keeps it.
-fn normalise(mut spec: wire::ServiceSpec) -> wire::ServiceSpec {
-    if let Some(container) = &mut spec.task_template.container_spec
-        && container.isolation.is_empty()
-    {
-        container.isolation = "default".to_owned();
-    }
-    let mode = &mut spec.mode;
-    let is_set = mode.global.is_some() || mode.replicated_job.is_some() || mode.global_job.is_some();
-    if !is_set {
-        mode.replicated.get_or_insert_with(wire::Replicated::default).replicas.get_or_insert(1);
-    }
-    if let Some(job) = &mut mode.replicated_job {
-        let concurrent = *job.max_concurrent.get_or_insert(1);
-        job.total_completions.get_or_insert(concurrent);
-    }
-    // Traefik sees no network of a service whose mode is not said.
-    if let Some(endpoint) = &mut spec.endpoint_spec {
-        default(&mut endpoint.mode, "vip");
-        for port in &mut endpoint.ports {
-            default(&mut port.protocol, "tcp");
-            default(&mut port.publish_mode, "ingress");
-        }
-    }
-    // The runtime is the task's in the model, and put back when a service is shown.
-    if spec.task_template.runtime == "container" {
-        spec.task_template.runtime.clear();
-    }
-    spec
 }
 
 /// Reads a spec; its networks are named by id from then on.
@@ -164,7 +127,7 @@ pub(super) async fn update(
     let now = api.cluster.now();
     match params.get("rollback") {
         None => {
-            let spec = normalise(spec);
+            let spec = spec.into_kept();
             check::spec(&spec)?;
             api.update(|tx| replace(tx, &name, version, &spec, &auth, now)).await?;
         }

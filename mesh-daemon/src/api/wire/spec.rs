@@ -212,3 +212,39 @@ wire! {
         publish_mode "PublishMode"?: String,
     }
 }
+
+impl ServiceSpec {
+    /// As a manager keeps it: with what it fills in.
+    pub fn into_kept(mut self) -> Self {
+        let default = |text: &mut String, word: &str| {
+            if text.is_empty() {
+                word.clone_into(text);
+            }
+        };
+        if let Some(container) = &mut self.task_template.container_spec {
+            default(&mut container.isolation, "default");
+        }
+        let mode = &mut self.mode;
+        let is_set = mode.global.is_some() || mode.replicated_job.is_some() || mode.global_job.is_some();
+        if !is_set {
+            mode.replicated.get_or_insert_with(Replicated::default).replicas.get_or_insert(1);
+        }
+        if let Some(job) = &mut mode.replicated_job {
+            let concurrent = *job.max_concurrent.get_or_insert(1);
+            job.total_completions.get_or_insert(concurrent);
+        }
+        // Traefik sees no network of a service whose mode is not said.
+        if let Some(endpoint) = &mut self.endpoint_spec {
+            default(&mut endpoint.mode, "vip");
+            for port in &mut endpoint.ports {
+                default(&mut port.protocol, "tcp");
+                default(&mut port.publish_mode, "ingress");
+            }
+        }
+        // The runtime is the task's in the model, and put back when a service is shown.
+        if self.task_template.runtime == "container" {
+            self.task_template.runtime.clear();
+        }
+        self
+    }
+}

@@ -161,7 +161,7 @@ fn create(client: &Client, create: Create) -> Result<()> {
     container.args = create.args;
     container.image = create.image;
     create.edits.put(client, &mut spec)?;
-    let auth = create.how.auth(&spec);
+    let auth = create.how.auth(&spec)?;
     let unresolved = create.how.resolve(client, &mut spec, auth.as_ref());
     let created: wire::Created = client.post_with("/services/create", &spec, &headers(auth.as_ref()))?;
     unresolved.iter().for_each(|image| registry::warn_of_tag(image));
@@ -171,9 +171,9 @@ fn create(client: &Client, create: Create) -> Result<()> {
 
 impl How {
     /// Who the user is to the image's registry, if that may be sent.
-    fn auth(&self, spec: &wire::ServiceSpec) -> Option<String> {
-        let image = &spec.task_template.container_spec.as_ref()?.image;
-        if self.with_registry_auth { registry::auth(image) } else { None }
+    fn auth(&self, spec: &wire::ServiceSpec) -> Result<Option<String>> {
+        let container = spec.task_template.container_spec.as_ref();
+        container.filter(|_| self.with_registry_auth).map_or(Ok(None), |container| registry::auth(&container.image))
     }
 
     /// Gives the image its digest, or at least its tag; the image that no registry knew is returned.
@@ -284,10 +284,10 @@ fn update(client: &Client, update: Update) -> Result<()> {
     let mut unresolved = None;
     if let Some(image) = update.image {
         container.image = image;
-        let auth = update.how.auth(spec);
+        let auth = update.how.auth(spec)?;
         unresolved = update.how.resolve(client, spec, auth.as_ref());
     }
-    let auth = update.how.auth(&service.spec);
+    let auth = update.how.auth(&service.spec)?;
     put(client, &service, "", &headers(auth.as_ref()))?;
     unresolved.iter().for_each(|image| registry::warn_of_tag(image));
     line(&update.service)?;

@@ -250,9 +250,9 @@ fn external(client: &Client, name: &str, node: &Node) -> Result<String> {
 }
 
 /// Who the user is to the image's registry, if that may be sent.
-fn auth(args: &Args, spec: &ServiceSpec) -> Option<String> {
-    let image = &spec.task_template.container_spec.as_ref()?.image;
-    if args.with_registry_auth { registry::auth(image) } else { None }
+fn auth(args: &Args, spec: &ServiceSpec) -> Result<Option<String>> {
+    let container = spec.task_template.container_spec.as_ref();
+    container.filter(|_| args.with_registry_auth).map_or(Ok(None), |container| registry::auth(&container.image))
 }
 
 fn headers(auth: Option<&String>) -> Vec<(&'static str, String)> {
@@ -271,14 +271,14 @@ fn resolve(client: &Client, spec: &mut ServiceSpec, ask: bool, auth: Option<&Str
 
 fn create(client: &Client, args: &Args, mut spec: ServiceSpec) -> Result<String> {
     line(format!("Creating service {}", spec.name))?;
-    let auth = auth(args, &spec);
+    let auth = auth(args, &spec)?;
     resolve(client, &mut spec, args.resolve_image != Resolve::Never, auth.as_ref());
     let made: Result<wire::Created> = client.post_with("/services/create", &spec, &headers(auth.as_ref()));
     Ok(made.map_err(|error| each::bare(format!("failed to create service {}: {error:#}", spec.name)))?.id)
 }
 
 fn update(client: &Client, args: &Args, before: &wire::Service, mut spec: ServiceSpec) -> Result<String> {
-    let auth = auth(args, &spec);
+    let auth = auth(args, &spec)?;
     let is_named_so = before.spec.labels.get(IMAGE) == spec.labels.get(IMAGE);
     let ask = match args.resolve_image {
         Resolve::Always => true,
@@ -292,11 +292,16 @@ fn update(client: &Client, args: &Args, before: &wire::Service, mut spec: Servic
         && is_named_so
         && let (Some(container), Some(image)) = (&mut spec.task_template.container_spec, image(&before.spec))
     {
-        // What it was resolved to stays.
+        // What it was resolved to stays, and with it for which platforms it is.
         container.image = image;
+        let platforms: Vec<_> =
+            before.spec.task_template.placement.iter().flat_map(|of| of.platforms.clone()).collect();
+        if !platforms.is_empty() {
+            spec.task_template.placement.get_or_insert_default().platforms = platforms;
+        }
     }
     spec.task_template.force_update = before.spec.task_template.force_update;
-    if as_kept(&spec) == as_kept(&before.spec) && auth.is_none() {
+    if spec.clone().into_kept() == before.spec.clone().into_kept() && auth.is_none() {
         line(format!("Unchanged service {} (id: {})", spec.name, before.id))?;
         return Ok(before.id.clone());
     }
@@ -305,35 +310,4 @@ fn update(client: &Client, args: &Args, before: &wire::Service, mut spec: Servic
     let made: Result<wire::Updated> = client.post_with(&path, &spec, &headers(auth.as_ref()));
     made.map_err(|error| each::bare(format!("failed to update service {}: {error:#}", spec.name)))?;
     Ok(before.id.clone())
-}
-
-/// A spec as a manager keeps it: with what it fills in.
-fn as_kept(spec: &ServiceSpec) -> ServiceSpec {
-    let mut spec = spec.clone();
-    spec.task_template.runtime.clear();
-    if let Some(container) = &mut spec.task_template.container_spec
-        && container.isolation.is_empty()
-    {
-        "default".clone_into(&mut container.isolation);
-    }
-    if let Some(replicated) = &mut spec.mode.replicated {
-        replicated.replicas.get_or_insert(1);
-    }
-    if let Some(job) = &mut spec.mode.replicated_job {
-        let concurrent = *job.max_concurrent.get_or_insert(1);
-        job.total_completions.get_or_insert(concurrent);
-    }
-    if let Some(endpoint) = &mut spec.endpoint_spec {
-        let fill = |value: &mut String, default: &str| {
-            if value.is_empty() {
-                default.clone_into(value);
-            }
-        };
-        fill(&mut endpoint.mode, "vip");
-        for port in &mut endpoint.ports {
-            fill(&mut port.protocol, "tcp");
-            fill(&mut port.publish_mode, "ingress");
-        }
-    }
-    spec
 }

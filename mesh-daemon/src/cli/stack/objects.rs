@@ -23,12 +23,11 @@ pub(super) struct Networks<'a> {
 pub(super) fn networks<'a>(tree: &'a Node, name: &Name<'_>) -> Networks<'a> {
     let mut used = BTreeSet::new();
     for (_, service) in Fields::of(Some(tree)).entries("services") {
-        let before = used.len();
         let names: Vec<_> = Fields::of(Some(service)).entries("networks").map(|(name, _)| name.as_str()).collect();
-        used.extend(names.iter().copied());
-        if names.is_empty() && before == used.len() {
+        if names.is_empty() {
             used.insert(DEFAULT_NETWORK);
         }
+        used.extend(names);
     }
     let declared = Fields::of(Some(tree)).below("networks");
     let mut networks = Networks { own: BTreeMap::new(), external: Vec::new() };

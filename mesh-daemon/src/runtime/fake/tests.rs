@@ -3,20 +3,8 @@ use crate::model::container::ContainerSpec;
 use crate::model::id::TaskId;
 
 fn container(number: u128) -> Container {
-    Container {
-        task: TaskId::from_u128(number),
-        name: format!("a.{number}"),
-        spec: ContainerSpec { image: "a".to_owned(), stop_grace: Some(ticks(10)), ..ContainerSpec::default() },
-        resources: Default::default(),
-        log: None,
-        labels: Default::default(),
-        secrets: vec![],
-        configs: vec![],
-        netns: None,
-        addresses: vec![],
-        nameservers: vec![],
-        credentials: Credentials::Anonymous,
-    }
+    let spec = ContainerSpec { image: "a".to_owned(), stop_grace: Some(ticks(10)), ..ContainerSpec::default() };
+    Container::new(TaskId::from_u128(number), format!("a.{number}"), spec)
 }
 
 fn runtime(script: Script) -> FakeRuntime {

@@ -8,20 +8,8 @@ use crate::model::id::TaskId;
 use crate::runtime::fake::{FakeRuntime, Script};
 
 fn container() -> Container {
-    Container {
-        task: TaskId::from_u128(1),
-        name: "a.1".to_owned(),
-        spec: ContainerSpec { image: "a".to_owned(), ..ContainerSpec::default() },
-        resources: Default::default(),
-        log: None,
-        labels: Default::default(),
-        secrets: vec![],
-        configs: vec![],
-        netns: None,
-        addresses: vec![],
-        nameservers: vec![],
-        credentials: Credentials::Anonymous,
-    }
+    let spec = ContainerSpec { image: "a".to_owned(), ..ContainerSpec::default() };
+    Container::new(TaskId::from_u128(1), "a.1".to_owned(), spec)
 }
 
 fn fake(script: &Script) -> Arc<FakeRuntime> {

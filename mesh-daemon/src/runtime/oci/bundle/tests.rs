@@ -5,27 +5,14 @@ use super::*;
 use crate::model::container::{ContainerSpec, Mount, MountKind, Seccomp, TmpfsOptions, Ulimit};
 use crate::model::id::TaskId;
 use crate::runtime::Exec;
-use crate::runtime::images::Credentials;
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn container(spec: ContainerSpec) -> Container {
-    Container {
-        task: TaskId::from_u128(7),
-        name: "web.1".to_owned(),
-        spec: ContainerSpec { image: "web:1".to_owned(), ..spec },
-        resources: Default::default(),
-        log: None,
-        labels: BTreeMap::new(),
-        secrets: vec![],
-        configs: vec![],
-        netns: None,
-        addresses: vec![],
-        nameservers: vec![],
-        credentials: Credentials::Anonymous,
-    }
+    let spec = ContainerSpec { image: "web:1".to_owned(), ..spec };
+    Container::new(TaskId::from_u128(7), "web.1".to_owned(), spec)
 }
 
 fn host() -> Host {
