@@ -116,8 +116,6 @@ pub enum Heard {
     Renew(Bytes, bool),
     /// A manager would like a stream: its number, what for, and where to.
     Invitation(u64, Bytes, Link),
-    /// Whether a manager is there.
-    Connected(bool),
 }
 
 /// Why an agent cannot run.
@@ -311,7 +309,6 @@ impl Running {
             Told::Keys(body) => tell(Heard::Keys(body)).await,
             Told::Renew(roots, now) => tell(Heard::Renew(roots, now)).await,
             Told::Invitation(number, request, link) => tell(Heard::Invitation(number, request, link)).await,
-            Told::Connected(connected) => tell(Heard::Connected(connected)).await,
         }
     }
 }

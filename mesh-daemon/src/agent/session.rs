@@ -62,8 +62,6 @@ pub(super) enum Told {
     Renew(Bytes, bool),
     /// A manager would like a stream.
     Invitation(u64, Bytes, Link),
-    /// Whether there is a session.
-    Connected(bool),
 }
 
 /// Keeps a session until the agent is dropped.
@@ -92,7 +90,7 @@ impl Session {
                     Ok(()) => "the session ended".to_owned(),
                     Err(refusal) => chain(&refusal),
                 };
-                if self.told.send(Told::Connected(false)).await.is_err() {
+                if self.told.is_closed() {
                     return;
                 }
                 if began.elapsed() > BACKOFF.1 {
@@ -163,7 +161,7 @@ impl Session {
                     (self.name, self.version) = (session, 0);
                 }
                 *heartbeat = tokio::time::interval(Duration::from_millis(heartbeat_ms.max(100).into()));
-                Told::Connected(true)
+                return Ok(());
             }
             Downward::Assignments { version, since, body } => {
                 let batch: Batch = serde_json::from_slice(&body).map_err(|error| {

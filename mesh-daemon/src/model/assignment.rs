@@ -10,9 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::id::{NetworkId, NodeId, ServiceId, TaskId};
-use super::meta::{Annotations, Labels};
+use super::meta::Labels;
 use super::network::Network;
-use super::node::{Availability, NodeDescription, Role};
+use super::node::{NodeDescription, Role};
 use super::payload::{Config, Secret};
 use super::service::{Endpoint, EndpointMode};
 use super::task::{NetworkAttachment, NetworkAttachmentSpec, Task, TaskStatus};
@@ -109,16 +109,10 @@ pub struct Report {
 pub struct OwnNode {
     /// What it should be.
     pub role: Role,
-    /// Its name and labels.
-    pub annotations: Annotations,
-    /// Whether it takes tasks.
-    pub availability: Availability,
     /// The UDP port of tunnels.
     pub data_path_port: u16,
     /// Its number among managers, once it is to be one.
     pub raft_id: Option<u64>,
-    /// Whether managers that restart wait for an unlock key.
-    pub locks: bool,
 }
 
 /// Names an item of a picture.

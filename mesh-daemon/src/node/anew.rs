@@ -55,9 +55,7 @@ impl Node {
     /// Begins the swarm of a backup again, with this node as its only manager. A machine at the address of a manager of
     /// the backup is that manager again, so that workers find and believe it. Nothing stays if it fails.
     pub(super) async fn restore(&mut self, restore: Restore) -> Result<NodeId, NodeError> {
-        if !matches!(self.state, State::Outside) {
-            return Err(NodeError::InSwarm);
-        }
+        self.is_outside()?;
         let restored = self.restored(restore).await;
         if restored.is_err() {
             self.forget().await;
@@ -88,11 +86,10 @@ impl Node {
             data_path: place::data_path(&restore.data_path_addr, advertise)?,
             data_path_port: Some(cluster.data_path_port),
             raft_id: Some(raft_id),
-            epoch: rand::random(),
             life: 0,
             managers: vec![Known { node: Some(own), address: advertise.to_string(), leader: true }],
         };
-        let (epoch, keeper) = (settings.epoch, Arc::new(keeper));
+        let (epoch, keeper) = (rand::random(), Arc::new(keeper));
         let now = (self.base.clocks.store)();
         self.amend(&remains, |tx| {
             appoint(tx, &node)?;
@@ -120,9 +117,8 @@ impl Node {
 
     async fn revive(&self, keeper: &Arc<Keeper>, own: NodeId, mut settings: Settings) -> Result<(), NodeError> {
         let raft_id = settings.raft_id.ok_or(NodeError::NotManager)?;
-        settings.epoch = rand::random();
         settings.managers = vec![Known { node: Some(own), address: settings.advertise.to_string(), leader: true }];
-        let (addr, epoch) = (settings.advertise, settings.epoch);
+        let (addr, epoch) = (settings.advertise, rand::random());
         let disk = self.open_log(keeper).await?;
         let log = disk.clone();
         let remains = blocking(move || Ok(Remains::of_log(&log)?)).await?;
@@ -151,7 +147,9 @@ impl Node {
     async fn until_it_leads(&self) {
         let State::Member(member) = &self.state else { return };
         if let Some(manager) = &member.manager {
-            manager.raft.watch().until(|status| status.leads().is_some()).await;
+            let leads = async { manager.raft.watch().until(|status| status.leads().is_some()).await };
+            // If it takes longer, that is for who goes on to see.
+            let _late = tokio::time::timeout(LET_GO, leads).await;
         }
     }
 }

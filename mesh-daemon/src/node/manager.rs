@@ -183,6 +183,9 @@ impl Leader {
     }
 }
 
+/// What could not be locked is tried again after this.
+const LOCK_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Locks this manager's keys as the cluster wants it, whenever that changes.
 async fn keep_locked(store: Store, keeper: Arc<Keeper>, disk: Disk) {
     let (mut view, mut watch) = store.watch();
@@ -193,11 +196,13 @@ async fn keep_locked(store: Store, keeper: Arc<Keeper>, disk: Disk) {
         {
             let wanted = cluster.unlock_key.clone();
             let key = <[u8; 32]>::try_from(wanted.0.as_slice()).ok().map(UnlockKey::from_bytes);
-            let (keeper, disk) = (Arc::clone(&keeper), disk.clone());
-            match tokio::task::spawn_blocking(move || lock(&keeper, &disk, key)).await {
-                Ok(Ok(())) => locked = Some(wanted),
-                Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "not locked as wanted"),
-                Err(_) => return,
+            match lock(&keeper, &disk, key).await {
+                Ok(()) => locked = Some(wanted),
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "not locked as wanted");
+                    tokio::time::sleep(LOCK_AGAIN).await;
+                    continue;
+                }
             }
         }
         match watch.next().await {
@@ -208,13 +213,15 @@ async fn keep_locked(store: Store, keeper: Arc<Keeper>, disk: Disk) {
     }
 }
 
-/// Each change of the lock changes the key of the data too; what the one before sealed is sealed anew, so that it
-/// can be forgotten.
-fn lock(keeper: &Keeper, disk: &Disk, key: Option<UnlockKey>) -> Result<(), NodeError> {
-    keeper.lock(key)?;
+/// Each new lock changes the key of the data too; what the one before sealed is sealed anew, so that it can be
+/// forgotten.
+async fn lock(keeper: &Arc<Keeper>, disk: &Disk, key: Option<UnlockKey>) -> Result<(), NodeError> {
+    let locks = Arc::clone(keeper);
+    tokio::task::spawn_blocking(move || locks.lock(key)).await.map_err(|_| NodeError::Stopping)??;
     if keeper.has_old_keys() {
-        disk.seal_anew()?;
-        keeper.forget_old()?;
+        disk.seal_anew().await.map_err(NodeError::Seal)?;
+        let forgets = Arc::clone(keeper);
+        tokio::task::spawn_blocking(move || forgets.forget_old()).await.map_err(|_| NodeError::Stopping)??;
     }
     Ok(())
 }

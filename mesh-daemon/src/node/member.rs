@@ -106,6 +106,8 @@ impl Member {
         let gossip = endpoint.handle();
         let holder = hold_place(&base, &endpoint).await;
         let here = here(&settings, own.node).await?;
+        // From before the announcement is made: what comes meanwhile is announced then.
+        let changes = keeper.credentials().changes();
         let announcement = watch::Sender::new(announcement(&base, &keeper, &settings, &here));
         let (agent, heard) = Agent::new(agent::Parts {
             place: here,
@@ -145,7 +147,7 @@ impl Member {
                 () = stopping.cancelled() => Ok(()),
             }
         });
-        tasks.spawn(announce_trust(Arc::clone(&keeper), announcement, stop.clone()));
+        tasks.spawn(announce_trust(Arc::clone(&keeper), changes, announcement, stop.clone()));
         Ok(Self {
             keeper,
             book,
@@ -273,7 +275,6 @@ impl Member {
                 self.streams.spawn(relay::answer(Arc::clone(&self.base), number, request, link));
             }
             Heard::Invitation(..) => tracing::warn!("{MAX_STREAMS} streams to managers are open: no more"),
-            Heard::Connected(_) => {}
         }
         Ok(())
     }
@@ -362,11 +363,11 @@ impl Member {
 /// stays as it was at the start.
 async fn announce_trust(
     keeper: Arc<Keeper>,
+    mut changes: watch::Receiver<u64>,
     announcement: watch::Sender<Announcement>,
     stop: CancellationToken,
 ) -> Result<(), NodeError> {
     let credentials = keeper.credentials();
-    let mut changes = credentials.changes();
     while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
         let tls = ca::issuer_of(&keeper.chain(), &credentials.roots()).unwrap_or_default();
         announcement.send_if_modified(|said| {

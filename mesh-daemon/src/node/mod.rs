@@ -234,6 +234,9 @@ pub enum NodeError {
         "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one."
     )]
     InSwarm,
+    /// The log, whose key changes.
+    #[error("seal the log with another key")]
+    Seal(#[source] std::io::Error),
     /// A backup.
     #[error(transparent)]
     Backup(#[from] cluster::backup::BackupError),

@@ -46,8 +46,6 @@ pub(super) struct Settings {
     pub(super) data_path_port: Option<u16>,
     /// Its number among managers, if it is one.
     pub(super) raft_id: Option<u64>,
-    /// Which life of the managers' log this node founded, if it did.
-    pub(super) epoch: u64,
     /// Counts the starts of this node, for membership.
     pub(super) life: u64,
     /// Managers that were seen last.

@@ -31,6 +31,7 @@ impl Node {
         if init.force_new_cluster && !matches!(self.state, State::Outside) {
             return self.begin_anew(&init.advertise_addr).await;
         }
+        self.is_outside()?;
         let base = std::sync::Arc::clone(&self.base);
         let port = base.ports.management;
         let advertise = place::choose(&init.advertise_addr, port)?;
@@ -40,7 +41,6 @@ impl Node {
             data_path: place::data_path(&init.data_path_addr, advertise)?,
             data_path_port: Some(init.data_path_port),
             raft_id: Some(FIRST),
-            epoch: rand::random(),
             life: 0,
             managers: Vec::new(),
         };
@@ -83,12 +83,12 @@ impl Node {
         cluster: Cluster,
         own: Object,
     ) -> Result<(), NodeError> {
-        let (advertise, epoch) = (settings.advertise, settings.epoch);
+        let advertise = settings.advertise;
         let node_id = own.id;
         let mut member =
             Member::start(std::sync::Arc::clone(&self.base), std::sync::Arc::new(keeper), settings).await?;
         let manager = member.manage(FIRST).await?;
-        manager.found(node_id, advertise, epoch).await?;
+        manager.found(node_id, advertise, rand::random()).await?;
         manager.store.update(|tx| begin(tx, &cluster, &own)).await?;
         member.book.keep(|settings| {
             settings.managers = vec![Known { node: Some(node_id), address: advertise.to_string(), leader: true }];
@@ -97,7 +97,13 @@ impl Node {
         Ok(())
     }
 
+    /// Who asked may have done so before another's command was done.
+    pub(super) fn is_outside(&self) -> Result<(), NodeError> {
+        if matches!(self.state, State::Outside) { Ok(()) } else { Err(NodeError::InSwarm) }
+    }
+
     pub(super) async fn join(&mut self, join: Join) -> Result<(), NodeError> {
+        self.is_outside()?;
         let base = std::sync::Arc::clone(&self.base);
         let port = base.ports.management;
         let advertise = place::choose(&join.advertise_addr, port)?;
@@ -116,7 +122,6 @@ impl Node {
             data_path: place::data_path(&join.data_path_addr, advertise)?,
             data_path_port: None,
             raft_id: None,
-            epoch: 0,
             life: 0,
             managers,
         };

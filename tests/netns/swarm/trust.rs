@@ -111,14 +111,14 @@ fn check_given_root(nodes: &Nodes) {
     let own = std::fs::read_to_string(&certificate).unwrap();
     assert!(said.ends_with(own.trim_end()), "{said}");
 
-    // A node that leaves is shown as it was last: with both roots, if it had not said yet that it has one.
-    nodes.until("all say so", |nodes| Ok(trusted(nodes, 1)?.iter().all(|root| *root == own.trim_end()))).unwrap();
     nodes.docker(3, &["swarm", "leave"]).unwrap();
     let token = nodes.docker(1, &["swarm", "join-token", "-q", "worker"]).unwrap();
     let manager = format!("{}:2377", nodes.nodes[1].host.ip4);
     nodes.docker(3, &["swarm", "join", "--token", &token, &manager]).unwrap();
-    // The token names the root: whoever joins by it has checked it.
-    super::until_ready(nodes, 4);
+    let joined = nodes.docker(3, &["info", "--format", "{{.Swarm.NodeID}}"]).unwrap();
+    let shown = ["node", "inspect", &joined, "--format", "{{.Status.State}} {{.Description.TLSInfo.TrustRoot}}"];
+    let wanted = format!("ready {}", own.trim_end());
+    nodes.until("who joined trusts it too", |nodes| Ok(nodes.docker(1, &shown)?.trim_end() == wanted)).unwrap();
 }
 
 /// What the docker CLI at a node says to an unlock key.

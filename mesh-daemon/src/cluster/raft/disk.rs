@@ -169,13 +169,13 @@ impl Disk {
         Ok(Self { file: Arc::new(file), work })
     }
 
-    /// Seals everything that is in the file with the newest key. May block, and has whoever writes wait.
+    /// Seals everything that is in the file with the newest key, and has whoever writes wait.
     ///
     /// # Errors
     ///
     /// If the file cannot be read or written; then all is as it was.
-    pub fn seal_anew(&self) -> Result<(), DiskError> {
-        self.file.write(|pages| pages.seal_anew())
+    pub async fn seal_anew(&self) -> std::io::Result<()> {
+        self.run(|file| file.write(|pages| pages.seal_anew())).await
     }
 
     /// Does something with the file where it may block. On a disk that is full it waits for room, and

@@ -217,11 +217,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Whether this manager will wait for an unlock key when it starts again.
-    pub fn is_locked(&self) -> bool {
-        self.held().lock.is_some()
-    }
-
     /// Whether there are data keys beside the one that seals: something may still be sealed with them.
     pub fn has_old_keys(&self) -> bool {
         self.held().keys.data_keys.len() > 1
@@ -244,13 +239,5 @@ impl Keeper {
         }
         held.keys = keys;
         Ok(())
-    }
-
-    /// Removes everything from disk: the node has left.
-    ///
-    /// # Errors
-    /// If a file cannot be removed.
-    pub fn leave(&self) -> Result<(), KeeperError> {
-        self.files.remove().map_err(Into::into)
     }
 }

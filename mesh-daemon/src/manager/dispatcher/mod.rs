@@ -207,7 +207,8 @@ impl Dispatcher {
 impl rpc::Dispatcher for Dispatcher {
     async fn session(&self, from: Peer, mut up: Stream<Upward>) -> Result<Stream<Downward>, Refusal> {
         let inner = &self.inner;
-        let Some(term) = *inner.leading.borrow() else { return Err(inner.not_leading()) };
+        let leading = *inner.leading.borrow();
+        let Some(term) = leading else { return inner.tells_of_others(from.node) };
         let first = up.next().await.transpose()?;
         let Some(Upward::Hello(Hello { description, session, version })) = first else {
             return Err(Refusal::new(Code::InvalidArgument, "a session begins with Hello"));
@@ -248,6 +249,18 @@ impl rpc::Relay for Dispatcher {
 }
 
 impl Inner {
+    /// What a manager that does not lead says to a node: no, and to who never had a session who else there is. Such a
+    /// one has joined by this manager, and knows no other. The others may know better.
+    fn tells_of_others(&self, node: NodeId) -> Result<Stream<Downward>, Refusal> {
+        let view = self.store.view();
+        let had_one = view.nodes().get(node).is_some_and(|node| node.description.is_some());
+        if had_one {
+            return Err(self.not_leading());
+        }
+        let said = [Ok(Downward::Managers(managers(&view))), Err(self.not_leading())];
+        Ok(futures_util::stream::iter(said).boxed())
+    }
+
     fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }

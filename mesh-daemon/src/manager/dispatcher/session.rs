@@ -144,11 +144,8 @@ impl Session {
         if let Some(node) = view.nodes().get(self.node) {
             let own = write(&OwnNode {
                 role: node.role,
-                annotations: node.spec.annotations.clone(),
-                availability: node.spec.availability,
                 data_path_port: cluster.data_path_port,
                 raft_id: node.manager.as_ref().map(|manager| manager.raft_id),
-                locks: cluster.spec.encryption.auto_lock_managers,
             });
             if self.own.as_ref() != Some(&own) {
                 self.own = Some(own.clone());
@@ -173,7 +170,9 @@ impl Session {
         }
         let told = self.trust.take().map(|told| (told.roots, told.renew));
         let renew = !ca::has_renewed(&cluster.root_ca, &description.tls);
-        if told.as_ref() != Some(&(roots.clone(), renew)) {
+        // A renewal that was under way may have brought it older roots than it was told.
+        let is_astray = description.tls.trust_root.as_bytes() != &roots[..];
+        if is_astray || told.as_ref() != Some(&(roots.clone(), renew)) {
             self.outbox.push_back(Downward::Renew { roots: roots.clone(), now: renew });
         }
         self.trust = Some(Trust { roots, tls: description.tls.clone(), renew });

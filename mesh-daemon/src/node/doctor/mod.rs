@@ -64,6 +64,9 @@ struct Report {
     vtep: IpAddr,
     /// The size of packets on the uplink.
     mtu: u32,
+    /// To which ends of tunnels it sent: in a large swarm not to all.
+    #[serde(default)]
+    sent_to: Vec<IpAddr>,
     /// From whom something came to the port of tunnels, and how long the longest was; None: nobody could listen.
     heard: Option<BTreeMap<IpAddr, u32>>,
     /// What its clock said at the end.
@@ -81,7 +84,9 @@ pub(super) fn reported(examiner: Arc<Examiner>) -> Stream<Bytes> {
 
 /// The machine, and nothing of a swarm.
 pub(super) async fn alone(pins: Pins) -> Vec<Finding> {
-    tokio::task::spawn_blocking(move || doctor::machine(&pins)).await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || doctor::machine(&pins)).await.unwrap_or_else(|error| {
+        vec![Finding::broken("machine", format!("it could not be looked at: {error}"), "tell the makers of mesh")]
+    })
 }
 
 impl Examiner {
@@ -133,14 +138,15 @@ impl Examiner {
         let machine = alone(pins.clone());
         let uplink = place::interface_of(settings.data_path).unwrap_or_default();
         let mtu = place::mtu(&uplink).await.unwrap_or(0);
-        let others = self.others();
+        let sent_to = self.others();
+        let others = sent_to.clone();
         let heard =
             async { if listens { probe::exchange(pins, settings.data_path, port, mtu, others).await } else { None } };
         let (machine, heard, links, managers, members) =
             tokio::join!(machine, heard, self.uplink(&uplink, mtu), self.managers(), self.members());
         let findings = [machine, links, managers, members, vec![self.certificate()]].concat();
         let now = (self.clocks.store)();
-        Report { hostname: self.hostname.clone(), findings, vtep: settings.data_path, mtu, heard, now }
+        Report { hostname: self.hostname.clone(), findings, vtep: settings.data_path, mtu, sent_to, heard, now }
     }
 
     /// Where the tunnels of the other nodes end, as managers said last.
@@ -339,9 +345,13 @@ fn tunnels(reports: &[Report], silent: &[(String, IpAddr)]) -> Vec<Finding> {
             findings.push(finding(Finding::warning("tunnels", "nobody could listen for them", fix)));
             continue;
         };
-        let known = reports.iter().map(|from| (&from.hostname, from.vtep, from.mtu));
-        // Nobody knows what they would send: as much as this one, most likely.
-        let all = known.chain(silent.iter().map(|(name, vtep)| (name, *vtep, to.mtu)));
+        let known = reports.iter().filter(|from| from.sent_to.contains(&to.vtep));
+        let known = known.map(|from| (&from.hostname, from.vtep, from.mtu));
+        // Nobody knows what they would send: as much as this one, most likely, and to all if those are few enough.
+        let silent = silent
+            .iter()
+            .filter(|(_, vtep)| reports.len() + silent.len() <= MAX_MEMBERS && vtep.is_ipv4() == to.vtep.is_ipv4());
+        let all = known.chain(silent.map(|(name, vtep)| (name, *vtep, to.mtu)));
         let others: Vec<_> = all.filter(|(_, vtep, _)| *vtep != to.vtep).collect();
         let mut good = 0;
         for (name, vtep, mtu) in &others {

@@ -11,6 +11,7 @@ fn report(number: u8, heard: Option<&[(u8, u32)]>) -> Report {
         findings: Vec::new(),
         vtep: vtep(number),
         mtu: 1500,
+        sent_to: (1..=9).map(vtep).collect(),
         heard: heard.map(|heard| heard.iter().map(|(from, length)| (vtep(*from), *length)).collect::<BTreeMap<_, _>>()),
         now: jiff::Timestamp::UNIX_EPOCH,
     }
