@@ -79,11 +79,6 @@ impl Addr {
 }
 
 impl Addr {
-    /// 127.0.0.1.
-    pub const LOOPBACK4: Self = Self::v4([127, 0, 0, 1]);
-    /// `::1`.
-    pub const LOOPBACK6: Self = Self { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] };
-
     /// Is it the one address by which a host calls itself?
     #[inline(always)]
     pub const fn is_loopback(&self) -> bool {

@@ -17,7 +17,7 @@ reasons! {
         NeighbourAnswered = 5,
         /// Packets of tasks to a VIP.
         Vip = 6,
-        /// Replies of tasks that were given the address dialled as their source.
+        /// Packets of tasks that were given their flow's source: the address dialled, or, of flows to the outside, this node's.
         Reply = 7,
         /// Replies of other nodes' tasks that this node, which was dialled, sent to the client.
         ReplyForwarded = 8,

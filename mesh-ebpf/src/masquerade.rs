@@ -23,8 +23,7 @@ use crate::nat::{self, End};
 use crate::packet::Packet;
 use crate::verdict::{Packed, Step, Verdict};
 
-/// How many ports are looked at for one packet. A packet that finds none is dropped without an answer:
-/// its sender's next one looks at others.
+/// How many ports are looked at for one packet. One that finds none is refused; the next looks at others.
 const TRIES: u32 = 8;
 
 /// Opens a flow of a task to the outside, or to this node; `dial.flow` is what `send` makes of it.
@@ -191,9 +190,14 @@ pub(crate) fn goes_on(dial: &Dial) -> bool {
 }
 
 /// Tells the answering half of `dial.flow` that its owner sent a packet; is the port still lent to it?
+///
+/// A connection that begins where another is over needs a port anew: the flow would stay over, and its port
+/// free for others.
 #[inline(always)]
 pub(crate) fn is_lent_still(dial: &Dial, peer: &Addr) -> bool {
-    !is_news(&dial.flow, dial.transport.tcp_flags) || tell_outside(dial, peer)
+    let flags = dial.transport.tcp_flags;
+    let begins_anew = dial.ip.proto == proto::TCP && local::opens(flags) && flow::is_over(dial.flow.state);
+    !begins_anew && (!is_news(&dial.flow, flags) || tell_outside(dial, peer))
 }
 
 #[inline(never)]

@@ -153,7 +153,10 @@ fn translate(packet: &mut TcPacket<'_>, link: &Link, dial: &mut Dial, flow: &Fou
     let ip = &dial.ip;
     nat::rewrite(packet, ip, End::Source, &flow.dialled, Some(flow.dialled_port))?;
     maps::count(Counter::Reply);
-    maps::tally_reply(link.tally, packet.len());
+    // What a task says to the outside is nothing of its service.
+    if flow.state & state::OUTWARD != state::OUTWARD {
+        maps::tally_reply(link.tally, packet.len());
+    }
     let ether_type = dial.eth.ether_type;
     if flow.state & state::HAIRPIN != 0 {
         let own = if ip.src.is_v4() { link.addr4 } else { link.addr6 };

@@ -269,6 +269,14 @@ fn when_every_port_is_lent_the_next_flow_is_refused() {
     let reset = tcp("10.0.0.11:4000", "198.51.100.7:443").rst().macs(mac(11), ROUTER);
     node.run(from_task(0), &reset.build()).unwrap();
     leaves(4001, "198.51.100.7:443");
+    // One that begins from the same port again is no part of the flow that is over: its port would be free for others.
+    let reset = tcp("10.0.0.11:4001", "198.51.100.7:443").rst().macs(mac(11), ROUTER);
+    node.run(from_task(0), &reset.build()).unwrap();
+    check(node, from_task(0), "again", ask(4001, "198.51.100.7:443"), &passes());
+    leaves(4001, "198.51.100.7:443");
+    let reset = tcp("198.51.100.7:443", "10.0.0.11:4002").rst().window(0).seq(0).ack(1001).id(0);
+    let refused = redirects(reset.macs(ROUTER, mac(11))).refused(PortsExhausted);
+    check(node, Hook::Outward(link(0)), "one more", ask(4002, "198.51.100.7:443"), &refused);
 }
 
 #[test]

@@ -188,11 +188,6 @@ impl Node {
         self.folder.join("lib")
     }
 
-    /// Where it keeps its part in the swarm.
-    pub fn state(&self) -> PathBuf {
-        self.root().join("swarm")
-    }
-
     fn run_dir(&self) -> PathBuf {
         self.folder.join("run")
     }

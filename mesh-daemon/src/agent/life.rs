@@ -143,7 +143,7 @@ impl Life {
             self.start(&assigned).await?;
         } else if let Some(State::Running { pid, .. }) = found {
             self.pid = pid;
-            self.plug(&assigned, None).await?;
+            self.plug_running(&assigned, None).await?;
         }
         self.until_healthy().await?;
         if !ran_before {
@@ -229,7 +229,7 @@ impl Life {
         let started = started.map_err(|error| End::State(TaskState::Failed, chain(&error), 0))?;
         self.pid = started.pid;
         if shared.runtime.network_order() == NetworkOrder::AfterStart {
-            self.plug(assigned, Some(started.netns)).await?;
+            self.plug_running(assigned, Some(started.netns)).await?;
         }
         Ok(())
     }
@@ -241,6 +241,14 @@ impl Life {
         }
         let given = self.shared.own.give(&host_name(self.id, 0));
         if given.is_empty() { Err("the node's own network has no address left".to_owned()) } else { Ok(given) }
+    }
+
+    /// Of a container that runs: one that gets no links must not run on, beside the task that replaces it.
+    async fn plug_running(&mut self, assigned: &Assigned, space: Option<PathBuf>) -> Result<(), End> {
+        match self.plug(assigned, space).await {
+            Err(end) => Err(self.stop(end).await),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Makes the task's links, and tells the packet path.

@@ -19,7 +19,7 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mil
 /// The state of a socket that listens (include/net/tcp_states.h).
 const LISTEN: &str = "0A";
 
-/// The TCP ports of a task that others are led to, unless a health check says when it is ready.
+/// The TCP ports of a task that others are led to.
 pub(super) fn targets(assigned: &Assigned, picture: &Picture) -> Vec<u16> {
     let service = assigned.task.service_id.and_then(|service| picture.services.get(&service));
     let ports = service.into_iter().flat_map(|service| &service.endpoint.ports);

@@ -221,12 +221,8 @@ pub(super) async fn update(State(api): Api, params: Params, body: Body) -> Resul
 
 /// Why the root does not become what was asked for.
 fn root_refused(error: &TrustError) -> Error {
-    let text = std::iter::successors(std::error::Error::source(error), |error| error.source()).fold(
-        error.to_string(),
-        |text, source| {
-            if text.contains(&source.to_string()) { text } else { format!("{text}: {source}") }
-        },
-    );
+    let sources = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    let text = sources.fold(error.to_string(), |text, source| format!("{text}: {source}"));
     match error {
         TrustError::Wanted(_) => Error::invalid(text),
         TrustError::NoKey | TrustError::NoRotation => Error::precondition(text),

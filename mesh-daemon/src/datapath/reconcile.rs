@@ -266,7 +266,10 @@ impl Datapath {
 
     fn report(&mut self, waiting: Vec<Waiting>) {
         for news in waiting.iter().filter(|item| !self.waiting.contains(item)) {
-            warn!("{news}; its traffic is dropped until then");
+            match news {
+                Waiting::Routes { .. } => warn!("{news}; tasks take shorter ones instead"),
+                _ => warn!("{news}; its traffic is dropped until then"),
+            }
         }
         self.waiting = waiting;
     }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mesh_common::flow::{CHOICE, Flow};
+use mesh_common::flow::{CHOICE, Flow, state};
 use serde::Serialize;
 use tracing::info;
 
@@ -74,7 +74,9 @@ impl Drains {
     /// How each of them is doing; `flows` is what the node remembers.
     pub(super) fn look(&mut self, desired: &Desired, facts: &Facts, now: u64, flows: &[Flow]) -> Vec<Draining> {
         let mut connections: BTreeMap<u32, u64> = BTreeMap::new();
-        for flow in flows.iter().filter(|flow| flow.ifindex & CHOICE == 0 && maps::is_live(flow)) {
+        // Those of the task itself to the outside are nothing that the service waits for.
+        let is_of_service = |flow: &&Flow| flow.ifindex & CHOICE == 0 && flow.state & state::OUTWARD != state::OUTWARD;
+        for flow in flows.iter().filter(is_of_service).filter(|flow| maps::is_live(flow)) {
             *connections.entry(flow.ifindex).or_default() += 1;
         }
         let mut left = BTreeMap::new();

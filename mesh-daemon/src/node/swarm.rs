@@ -169,7 +169,7 @@ impl Node {
         if let State::Member(member) = std::mem::replace(&mut self.state, State::Outside) {
             member.part().await;
         }
-        if let Err(error) = base.runtime.leave().await {
+        if let Err(error) = base.told.leave().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "containers stay behind");
         }
         let spaces = std::fs::read_dir(base.paths.namespaces()).into_iter().flatten().flatten();

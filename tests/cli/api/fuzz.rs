@@ -103,7 +103,7 @@ fn spoil(body: &mut Value, chance: &mut StdRng) {
         let other = senseless(chance);
         let how = chance.random_range(0..4);
         change(body, &mut place, &mut |value| match (how, &mut *value) {
-            // A member goes, a list grows, a text is cut within a letter's bytes; else it is another value.
+            // A member goes, a list grows, a text gets a zero byte and the end of a line; else it is another value.
             (0, Value::Object(map)) if !map.is_empty() => {
                 let key = map.keys().nth(map.len() / 2).cloned().unwrap_or_default();
                 map.remove(&key);

@@ -75,6 +75,7 @@ fn a_hundred_follow_logs() {
     let begun = Instant::now();
     while !manager.get("/tasks").body.contains("\"running\"") {
         assert!(begun.elapsed() < Duration::from_secs(10), "no task runs");
+        std::thread::sleep(Duration::from_millis(20));
     }
     let follow = |_| {
         let mut stream = UnixStream::connect(&manager.served.socket).unwrap();

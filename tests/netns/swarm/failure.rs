@@ -10,7 +10,7 @@ use harness::load::Load;
 use harness::nodes::Nodes;
 use nix::sys::signal::Signal;
 
-use super::{ENOUGH, IMAGE, NAMED, TARGET, agree, is_served, names, swarm, turn};
+use super::{ENOUGH, IMAGE, NAMED, TARGET, agree, identities, is_served, names, swarm, turn};
 
 const PORT: u16 = 8080;
 /// The worker of four nodes.

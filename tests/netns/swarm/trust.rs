@@ -92,7 +92,7 @@ fn check_past_a_lost_leader(nodes: &mut Nodes, before: &str) {
 /// A root of the user's own takes the place, by meshctl; what is none does not. A node joins after it.
 #[track_caller]
 fn check_given_root(nodes: &Nodes) {
-    let folder = nodes.nodes[0].state();
+    let folder = nodes.nodes[0].state_dir();
     let file = |name: &str| folder.join(name).display().to_string();
     let (key, certificate) = (file("own.key"), file("own.pem"));
     let script = format!(
@@ -136,7 +136,7 @@ fn assert_locked(nodes: &Nodes, at: usize) {
 /// Changes the unlock key; the new one, once the manager's own keys are under it.
 #[track_caller]
 fn rotate_key(nodes: &Nodes, at: usize) -> String {
-    let file = nodes.nodes[at].state().join("node.pem");
+    let file = nodes.nodes[at].state_dir().join("node.pem");
     let before = std::fs::read_to_string(&file).unwrap();
     let key = nodes.docker(at, &["swarm", "unlock-key", "--rotate", "-q"]).unwrap();
     nodes.until("the keys are locked anew", |_| Ok(std::fs::read_to_string(&file)? != before)).unwrap();
@@ -168,7 +168,7 @@ fn a_locked_manager_waits_for_its_key_and_workers_do_not_notice() {
     nodes.nodes[0].terminate().unwrap();
     nodes.nodes[0].start().unwrap();
     assert_locked(&nodes, 0);
-    let key = std::fs::read_to_string(nodes.nodes[0].state().join("node.pem")).unwrap();
+    let key = std::fs::read_to_string(nodes.nodes[0].state_dir().join("node.pem")).unwrap();
     assert!(!key.contains("PRIVATE KEY") && !key.contains("DATA KEY"), "the keys lie open");
     let wrong = format!("SWMKEY-1-{}", "A".repeat(43));
     for (key, says) in [
@@ -202,8 +202,9 @@ fn a_locked_manager_waits_for_its_key_and_workers_do_not_notice() {
     nodes.until_running(0, "web", 2).unwrap();
 
     nodes.docker(0, &["swarm", "update", "--autolock=false"]).unwrap();
-    let open =
-        |nodes: &Nodes| Ok(std::fs::read_to_string(nodes.nodes[0].state().join("node.pem"))?.contains("PRIVATE KEY"));
+    let open = |nodes: &Nodes| {
+        Ok(std::fs::read_to_string(nodes.nodes[0].state_dir().join("node.pem"))?.contains("PRIVATE KEY"))
+    };
     nodes.until("the keys lie open", open).unwrap();
     nodes.nodes[0].terminate().unwrap();
     nodes.nodes[0].start().unwrap();

@@ -59,7 +59,14 @@ async fn attached(upgrade: OnUpgrade, mut lines: LogStream, tty: bool) {
     };
     let (mut from, mut to) = tokio::io::split(client);
     let output = async {
-        while let Some(Ok(line)) = lines.next().await {
+        while let Some(line) = lines.next().await {
+            let line = match line {
+                Ok(line) => line,
+                Err(error) => {
+                    debug!(%error, "the output of a container cannot be read");
+                    break;
+                }
+            };
             let bytes = if tty { line.text } else { framing::frame(output_of(line.stream), &line.text) };
             if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
                 return;
@@ -70,9 +77,15 @@ async fn attached(upgrade: OnUpgrade, mut lines: LogStream, tty: bool) {
     };
     let mut piece = vec![0; PIECE];
     let input = async {
-        // The end of its input is not the end of its interest.
-        while let Ok(1..) = from.read(&mut piece).await {}
-        std::future::pending::<()>().await;
+        loop {
+            match from.read(&mut piece).await {
+                Ok(1..) => {}
+                // The end of its input is not the end of its interest. One that has gone looks the same until
+                // something is written to it.
+                Ok(0) => std::future::pending().await,
+                Err(_) => return,
+            }
+        }
     };
     tokio::select! {
         () = output => {}

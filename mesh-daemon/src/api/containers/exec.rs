@@ -138,8 +138,8 @@ pub(in crate::api) async fn create(
     };
     let id = format!("{:032x}{:032x}", api.cluster.random(), api.cluster.random());
     let event = format!("exec_create: {} ", exec.command.join(" "));
+    api.execs.add(id.clone(), one.clone(), exec)?;
     tell(&api, &one, &event, &[("execID", id.clone())]);
-    api.execs.add(id.clone(), one, exec)?;
     Ok((StatusCode::CREATED, Json(wire::ExecCreated { id, ..wire::ExecCreated::default() })))
 }
 

@@ -50,7 +50,8 @@ pub(super) fn step(step: Step, now: Timestamp) -> wire::Event {
                 ImageAct::Untagged => "untag",
             };
             let name = images::familiar(&name);
-            let plain = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name.as_str(), |(of, _)| of);
+            let untied = name.split('@').next().unwrap_or_default();
+            let plain = untied.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(untied, |(of, _)| of);
             let attributes = Labels::from([("name".to_owned(), plain.to_owned())]);
             local("image", action, name, String::new(), attributes, now)
         }

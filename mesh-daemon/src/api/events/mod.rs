@@ -1,7 +1,8 @@
 //! `/events`: what happens, as lines of JSON, live and of the near past.
 //!
-//! [`follow`] turns the store's transactions into events and keeps the last of them; a stream reads what
-//! was kept and goes on with what comes. Events of containers are the engine's, mixed in.
+//! [`follow`] turns the store's transactions, and the steps of this node's containers and images, into events and
+//! keeps the last of them; a stream reads what was kept and goes on with what comes. With an engine the events of
+//! containers and images are the engine's, mixed in.
 
 mod describe;
 

@@ -1,4 +1,4 @@
-//! How much services are used at each node: the one answer that is not Docker's.
+//! How much services are used at each node: mesh's own, not Docker's.
 
 use super::wire;
 

@@ -31,7 +31,7 @@ pub enum Unwanted {
     #[error("CA certificate expires too soon")]
     Ends,
     /// It is no root.
-    #[error("the signing CA cert and key cannot be used: {0}")]
+    #[error("the signing CA cert and key cannot be used")]
     Root(#[source] RootError),
 }
 

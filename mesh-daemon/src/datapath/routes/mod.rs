@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
@@ -71,8 +71,11 @@ fn read(message: &RouteMessage, own: &[Own]) -> Option<Route> {
             RouteAttribute::Oif(number) => ifindex = *number,
             RouteAttribute::Gateway(address) => gateway = ip(address),
             RouteAttribute::PrefSource(address) => source = ip(address),
-            // One of them is as good as another.
-            RouteAttribute::MultiPath(hops) => (ifindex, gateway) = hops.first().map(hop)?,
+            // One of them is as good as another, if its link is up.
+            RouteAttribute::MultiPath(hops) => {
+                let lost = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown;
+                (ifindex, gateway) = hops.iter().find(|hop| !hop.flags.intersects(lost)).map(hop)?;
+            }
             _ => {}
         }
     }

@@ -203,7 +203,7 @@ pub(super) fn program(scene: &Scene<'_>, program: &'static str, twin: Twin, ran:
     let reason = ran.told.reason().or(refused.map(|(reason, _)| *reason));
     let verdict = match (event.verdict, reason) {
         (verdict::DROPPED, Some(reason)) => format!("dropped, {}: {}", reason.name(), reason.describe().trim()),
-        (verdict::REDIRECTED | verdict::ROUTED, Some(reason)) => format!(
+        (verdict::REDIRECTED | verdict::ROUTED | verdict::TAKEN_HOME, Some(reason)) => format!(
             "refused, {}: {} The answer leaves by {}",
             reason.name(),
             reason.describe().trim(),
@@ -215,7 +215,7 @@ pub(super) fn program(scene: &Scene<'_>, program: &'static str, twin: Twin, ran:
         (other, _) => verdict_name(other).to_owned(),
     };
     lines.push(line("verdict", verdict));
-    if matches!(event.verdict, verdict::REDIRECTED | verdict::ROUTED) {
+    if matches!(event.verdict, verdict::REDIRECTED | verdict::ROUTED | verdict::TAKEN_HOME) {
         lines.push(line("leaves as", leaves(scene, ran)));
         lines.extend(agreement(scene, ran, reason.is_some()));
     }

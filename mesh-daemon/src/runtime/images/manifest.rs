@@ -181,15 +181,18 @@ pub(super) fn platform(what: &str, config: &[u8]) -> Result<(String, String), Im
     Ok((read.os, read.architecture))
 }
 
-/// The kind of a document, by its own words.
-pub(super) fn media_type(document: &[u8]) -> String {
+/// The kind of a document, by its own words; OCI's may have none, and are what they were read as.
+pub(super) fn media_type(document: &[u8], is_index: bool) -> String {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Kind {
         media_type: Option<String>,
     }
     let kind: Option<Kind> = serde_json::from_slice(document).ok();
-    kind.and_then(|kind| kind.media_type).unwrap_or_else(|| "application/vnd.oci.image.manifest.v1+json".to_owned())
+    kind.and_then(|kind| kind.media_type).unwrap_or_else(|| {
+        let what = if is_index { "index" } else { "manifest" };
+        format!("application/vnd.oci.image.{what}.v1+json")
+    })
 }
 
 /// The digest that a descriptor names.

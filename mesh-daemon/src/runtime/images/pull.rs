@@ -111,7 +111,9 @@ impl Registry {
         self.client.auth(reference, &auth, RegistryOperation::Pull).await.map_err(error)?;
         let (bytes, digest) = self.client.pull_manifest_raw(reference, &auth, MANIFESTS).await.map_err(error)?;
         let what = format!("manifest {digest}");
-        let platforms = match Document::parse(&what, &bytes)? {
+        let document = Document::parse(&what, &bytes)?;
+        let is_index = matches!(document, Document::Index(_));
+        let platforms = match document {
             Document::Index(index) => manifest::platforms(&index),
             Document::Manifest(parts) => {
                 let config = parts.config().digest().to_string();
@@ -128,7 +130,12 @@ impl Registry {
             }
         };
         let digest = digest.parse()?;
-        Ok(Described { digest, media_type: manifest::media_type(&bytes), size: bytes.len() as u64, platforms })
+        Ok(Described {
+            digest,
+            media_type: manifest::media_type(&bytes, is_index),
+            size: bytes.len() as u64,
+            platforms,
+        })
     }
 
     /// A manifest or index, checked against the digest by which it was asked for, and kept.

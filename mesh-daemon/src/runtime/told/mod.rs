@@ -67,8 +67,14 @@ pub struct Told {
     steps: broadcast::Sender<Step>,
     /// Those that were seen to run: the end of each is told once.
     running: Arc<Mutex<BTreeSet<ContainerId>>>,
-    /// One for each container whose health is followed, until it is no longer watched.
+    /// One for each container of `followed`.
     followers: Mutex<JoinSet<()>>,
+    /// Whose health is followed, until it is known no more: however many ask for it, a change is told once.
+    followed: Arc<Mutex<BTreeSet<ContainerId>>>,
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Told {
@@ -76,7 +82,7 @@ impl Told {
     #[must_use]
     pub fn new(inner: Arc<dyn Runtime>) -> Self {
         let steps = broadcast::Sender::new(LAG);
-        Self { inner, steps, running: Arc::default(), followers: Mutex::default() }
+        Self { inner, steps, running: Arc::default(), followers: Mutex::default(), followed: Arc::default() }
     }
 
     /// What happens from now on.
@@ -86,7 +92,7 @@ impl Told {
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeSet<ContainerId>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 
     fn tell(&self, step: Step) {
@@ -141,8 +147,12 @@ impl Told {
 
     async fn follow(&self, id: &ContainerId) -> Result<watch::Receiver<Health>, RuntimeError> {
         let health = self.inner.health(id).await?;
+        if !lock(&self.followed).insert(id.clone()) {
+            return Ok(health);
+        }
         let mut seen = health.clone();
         let (inner, steps, id) = (Arc::clone(&self.inner), self.steps.clone(), id.clone());
+        let followed = Arc::clone(&self.followed);
         let follower = async move {
             let mut last = seen.borrow_and_update().clone();
             while seen.changed().await.is_ok() {
@@ -155,8 +165,9 @@ impl Told {
                 }
                 last = now;
             }
+            lock(&followed).remove(&id);
         };
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followers = lock(&self.followers);
         while followers.try_join_next().is_some() {}
         followers.spawn(follower);
         Ok(health)
@@ -263,7 +274,15 @@ impl Runtime for Told {
     }
 
     fn leave(&self) -> Answer<'_, ()> {
-        self.inner.leave()
+        Box::pin(async move {
+            let all = self.inner.list().await.unwrap_or_default();
+            self.inner.leave().await?;
+            self.running().clear();
+            for one in all {
+                self.tell(Step::Container(Box::new(one), Act::Removed));
+            }
+            Ok(())
+        })
     }
 
     fn pull<'a>(&'a self, reference: &'a str, credentials: &'a Credentials) -> Answer<'a, ()> {

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::process::Identity;
 use super::*;
 use crate::model::container::{ContainerSpec, Mount, MountKind, Seccomp, TmpfsOptions, Ulimit};
