@@ -147,11 +147,7 @@ pub(super) async fn update_config(
     api.update(|tx| {
         let mut config = Config::clone(&*lookup::find::<Config>(tx, &name)?);
         tx.expect_version::<Config>(config.id, version)?;
-        let spec = only_labels_change(&config.spec, &spec)?;
-        if spec == config.spec {
-            return Ok(());
-        }
-        config.spec = spec;
+        config.spec = only_labels_change(&config.spec, &spec)?;
         Ok(tx.update(config)?)
     })
     .await?;

@@ -16,7 +16,10 @@ fn spec(certificate: &str, key: &str, force_rotate: u64) -> CaSpec {
 }
 
 fn asked(ca: &mut RootCa, mut spec: CaSpec) -> Result<CaSpec, String> {
-    follow(ca, &mut spec, now()).map(|()| spec).map_err(|error| error.to_string())
+    follow(ca, &mut spec, now()).map(|()| spec).map_err(|error| {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{error}{source}")
+    })
 }
 
 #[test]
