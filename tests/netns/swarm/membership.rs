@@ -63,7 +63,8 @@ fn nodes_join_change_their_role_and_leave_nothing_behind() {
     nodes.docker(1, &["swarm", "join", "--token", &worker, &manager]).unwrap();
     let token = nodes.docker(0, &["swarm", "join-token", "-q", "manager"]).unwrap();
     nodes.docker(2, &["swarm", "join", "--token", &token, &manager]).unwrap();
-    // By one that follows.
+    // By one that follows, once it has caught up.
+    nodes.until("the new manager answers", |nodes| Ok(nodes.docker(2, &["node", "ls", "-q"]).is_ok())).unwrap();
     let follower = format!("{}:2377", nodes.nodes[2].host.ip4);
     nodes.docker(3, &["swarm", "join", "--token", &token, &follower]).unwrap();
     let all_ready = [("node1", "Ready"), ("node2", "Ready"), ("node3", "Ready"), ("node4", "Ready")];
