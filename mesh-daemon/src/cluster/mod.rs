@@ -23,7 +23,7 @@
 //! 5. The node's role changes: it renews, then does or undoes 4. `Peers` dial anew by themselves.
 //! 6. The leader looks after a rotation of the root, which [`ca::follow`] begins: when [`ca::has_renewed`] holds of all
 //!    nodes, [`ca::finish_rotation`]. When the unlock key changes, each manager calls [`trust::Keeper::lock`].
-//! 7. The node leaves: [`trust::NodeFiles::remove`].
+//! 7. The node leaves: [`ca::NodeFiles::remove`].
 
 pub mod backup;
 pub mod ca;
