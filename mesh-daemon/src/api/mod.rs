@@ -36,6 +36,7 @@ mod query;
 mod router;
 mod server;
 mod services;
+mod shown;
 mod stream;
 mod swarm;
 mod system;
@@ -292,6 +293,7 @@ struct Shared {
     events: events::Journal,
     execs: containers::Execs,
     far_execs: elsewhere::Execs,
+    shown: shown::Shown,
     /// Places for connections that became streams: they outlive their request, and count here.
     attached: Arc<Semaphore>,
     /// What goes on after an answer: attached streams, connections to the engine.
@@ -307,6 +309,7 @@ impl Api {
             events: events::Journal::default(),
             execs: containers::Execs::default(),
             far_execs: elsewhere::Execs::default(),
+            shown: shown::Shown::default(),
             attached: Arc::new(Semaphore::new(MAX_ATTACHED)),
             tasks: TaskTracker::new(),
         });

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
 use super::error::Error;
 use super::query::Params;
+use super::shown::Json;
 use super::{Shared, body, convert, lookup, wire};
 use crate::model::cluster::Cluster;
 use crate::model::id::NodeId;
@@ -19,7 +19,7 @@ type Api = State<Arc<Shared>>;
 
 const FILTERS: &[&str] = &["id", "name", "role", "membership", "label", "node.label"];
 
-pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wire::Node>>, Error> {
+pub(super) async fn list(State(api): Api, params: Params) -> Result<Json, Error> {
     let filters = params.filters(FILTERS)?;
     for role in filters.values("role") {
         if !["worker", "manager"].contains(&role.as_str()) {
@@ -42,12 +42,12 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wir
             && (!filters.has("label") || engine.is_some_and(|labels| filters.labels("label", labels)))
             && filters.labels("node.label", &node.spec.annotations.labels)
     };
-    Ok(Json(view.nodes().iter().filter(|node| fits(node)).map(|node| convert::node(node)).collect()))
+    Json::list(view.nodes().iter().filter(|node| fits(node)).map(|node| api.shown.node(node)))
 }
 
-pub(super) async fn inspect(State(api): Api, Path(name): Path<String>) -> Result<Json<wire::Node>, Error> {
+pub(super) async fn inspect(State(api): Api, Path(name): Path<String>) -> Result<Json, Error> {
     let view = api.view().await?;
-    Ok(Json(convert::node(&*lookup::find::<Node>(&view, &name)?)))
+    Ok(Json::of(&api.shown.node(&lookup::find::<Node>(&view, &name)?)?))
 }
 
 pub(super) async fn update(

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, State};
 
 use super::error::Error;
 use super::filters::Filters;
 use super::query::Params;
-use super::{Shared, convert, lookup, wire};
+use super::shown::Json;
+use super::{Shared, lookup};
 use crate::model::node::Node;
 use crate::model::service::Service;
 use crate::model::state::TaskState;
@@ -19,7 +19,7 @@ type Api = State<Arc<Shared>>;
 
 const FILTERS: &[&str] = &["id", "name", "label", "service", "node", "desired-state", "runtime", "_up-to-date"];
 
-pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wire::Task>>, Error> {
+pub(super) async fn list(State(api): Api, params: Params) -> Result<Json, Error> {
     let filters = params.filters(FILTERS)?;
     let states = ["running", "shutdown", "accepted", "ready", "complete", "remove"];
     for state in filters.values("desired-state") {
@@ -47,16 +47,12 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wir
     } else {
         view.tasks().iter().filter(|task| fits(task)).collect()
     };
-    Ok(Json(found.into_iter().map(|task| show(&view, task)).collect()))
+    Json::list(found.into_iter().map(|task| api.shown.task(&view, task)))
 }
 
-pub(super) async fn inspect(State(api): Api, Path(name): Path<String>) -> Result<Json<wire::Task>, Error> {
+pub(super) async fn inspect(State(api): Api, Path(name): Path<String>) -> Result<Json, Error> {
     let view = api.view().await?;
-    Ok(Json(show(&view, &*lookup::find::<Task>(&view, &name)?)))
-}
-
-pub(super) fn show(tables: &Tables, task: &Task) -> wire::Task {
-    convert::task(task, |id| tables.networks().get(id).map(|network| convert::network(network)))
+    Ok(Json::of(&api.shown.task(&view, &lookup::find::<Task>(&view, &name)?)?))
 }
 
 /// A task is found by the labels of its service too: those of now, or if that is gone, those of then.

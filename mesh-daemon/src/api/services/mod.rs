@@ -13,10 +13,11 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 
 use super::error::{Code, Error};
 use super::query::Params;
-use super::{Shared, body, convert, lookup, wire};
+use super::{Shared, body, convert, lookup, shown, wire};
 use crate::model::id::ServiceId;
 use crate::model::meta::Version;
 use crate::model::network::Network;
@@ -27,7 +28,7 @@ type Api = State<Arc<Shared>>;
 
 const FILTERS: &[&str] = &["id", "name", "label", "mode", "runtime"];
 
-pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wire::Service>>, Error> {
+pub(super) async fn list(State(api): Api, params: Params) -> Result<shown::Json, Error> {
     let filters = params.filters(FILTERS)?;
     let status = params.flag("status");
     let view = api.view().await?;
@@ -44,24 +45,19 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wir
             && filters.any("mode", |wanted| wanted == mode)
             && filters.any("runtime", |wanted| wanted == "container")
     };
-    let show = |service: &Arc<Service>| wire::Service {
-        service_status: status.then(|| count::tasks(&view, service)),
-        ..convert::service(service)
-    };
-    Ok(Json(view.services().iter().filter(|service| fits(service)).map(show).collect()))
+    let show = |service: &Arc<Service>| api.shown.service(service, status.then(|| count::tasks(&view, service)));
+    shown::Json::list(view.services().iter().filter(|service| fits(service)).map(show))
 }
 
-pub(super) async fn inspect(
-    State(api): Api,
-    Path(name): Path<String>,
-    params: Params,
-) -> Result<Json<wire::Service>, Error> {
+pub(super) async fn inspect(State(api): Api, Path(name): Path<String>, params: Params) -> Result<Response, Error> {
     let view = api.view().await?;
-    let mut service = convert::service(&*lookup::find::<Service>(&view, &name)?);
-    if params.flag("insertDefaults") {
-        defaults::insert(&mut service.spec);
+    let service = lookup::find::<Service>(&view, &name)?;
+    if !params.flag("insertDefaults") {
+        return Ok(shown::Json::of(&api.shown.service(&service, None)?).into_response());
     }
-    Ok(Json(service))
+    let mut service = convert::service(&service);
+    defaults::insert(&mut service.spec);
+    Ok(Json(service).into_response())
 }
 
 pub(super) async fn create(

@@ -13,6 +13,7 @@ mod node;
 mod secret;
 mod service;
 mod spec;
+mod spelling;
 mod swarm;
 mod system;
 mod task;
@@ -84,30 +85,12 @@ macro_rules! wire {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let spelled = super::spelled(from, &[$($json),*])?;
-                Self::deserialize(spelled).map_err(serde::de::Error::custom)
+                Self::deserialize(super::spelling::Spelled { from, members: &[$($json),*] })
             }
         }
     };
 }
 pub(crate) use wire;
-
-/// An object with its members spelled as we do: Go takes them whatever the case of their letters, and docker-py
-/// sends `replicated` for `Replicated`.
-fn spelled<'de, D: Deserializer<'de>>(from: D, members: &[&'static str]) -> Result<serde_json::Value, D::Error> {
-    let mut object = Rest::deserialize(from)?;
-    let other = |name: &String| {
-        let member = members.iter().find(|member| member.eq_ignore_ascii_case(name))?;
-        (!object.contains_key(*member)).then(|| (name.clone(), (*member).to_owned()))
-    };
-    let others: Vec<_> = object.keys().filter_map(other).collect();
-    for (name, member) in others {
-        if let Some(value) = object.remove(&name) {
-            object.insert(member, value);
-        }
-    }
-    Ok(serde_json::Value::Object(object))
-}
 
 /// Go decodes `null` as the zero value of any type.
 fn null_is_zero<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
