@@ -1,8 +1,9 @@
-//! mesh-bench: measures the packet path beside references, in one run on one machine.
+//! mesh-bench: measures the packet path and the API beside references, in one run on one machine.
 //!
-//! `mesh-bench [datapath|live|net]... [--quick | --page FILE]`; `cargo xtask bench` builds and runs it.
+//! `mesh-bench [datapath|live|net|api]... [--quick | --page FILE]`; `cargo xtask bench` builds and runs it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person who started it")]
 
+mod api;
 mod datapath;
 mod live;
 mod machine;
@@ -38,7 +39,7 @@ impl Effort {
 }
 
 /// Every part, in the order of the page.
-const PARTS: &[Part] = &[("datapath", datapath::run), ("live", live::run), ("net", net::run)];
+const PARTS: &[Part] = &[("datapath", datapath::run), ("live", live::run), ("net", net::run), ("api", api::run)];
 
 fn main() -> ExitCode {
     match run() {

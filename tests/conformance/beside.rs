@@ -4,19 +4,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use harness::image::{Image, ImagePlan};
+use harness::dockerd::Dockerd;
+use harness::image;
 use harness::nodes::Nodes;
 use harness::outcome::{Outcome, comparable};
 use harness::process::Cmd;
 use harness::{Netns, Plan};
 
-use crate::dockerd::Dockerd;
-use crate::latency;
 use crate::report::Report;
 
 /// What is typed, a line each. `!until SERVICE N` waits on both until so many tasks run; `# why` before a line
-/// explains that it differs; `!latency` compares how
-/// long answers take.
+/// explains that it differs.
 const SCRIPT: &str = include_str!("script.txt");
 
 /// What tasks are made of.
@@ -24,17 +22,6 @@ const IMAGE: &str = "shell:1";
 
 /// Time for tasks to run.
 const SOON: Duration = Duration::from_secs(60);
-
-fn image() -> Result<Image> {
-    let busybox = std::fs::read("/bin/busybox").context("busybox-static is installed")?;
-    let file = |name: &str| (name.to_owned(), busybox.clone(), 0o755);
-    Image::pack(&ImagePlan {
-        reference: IMAGE.to_owned(),
-        files: ["bin/sh", "bin/sleep", "bin/true", "bin/cat"].map(file).to_vec(),
-        env: vec!["PATH=/bin".to_owned()],
-        ..ImagePlan::default()
-    })
-}
 
 /// One of the two.
 struct Side<'a> {
@@ -95,7 +82,7 @@ fn words(line: &str) -> Vec<String> {
 
 /// Plays the script on both.
 pub(crate) fn play() -> Result<Report> {
-    let image = image()?;
+    let image = image::shell(IMAGE)?;
     let folder = tempfile::tempdir()?;
     let archive = folder.path().join("image.tar");
     image.write_tar(std::fs::File::create(&archive)?)?;
@@ -114,7 +101,7 @@ pub(crate) fn play() -> Result<Report> {
         folder: folder.path(),
     };
     let mut report = Report::default();
-    match script(&ours, &theirs, &dockerd, &nodes, &mut report) {
+    match script(&ours, &theirs, &mut report) {
         Ok(played) => println!("{played} commands, each on dockerd and on mesh"),
         Err(error) => {
             // What was compared until then says why.
@@ -126,14 +113,12 @@ pub(crate) fn play() -> Result<Report> {
 }
 
 /// The script; how many commands it had.
-fn script(ours: &Side<'_>, theirs: &Side<'_>, dockerd: &Dockerd, nodes: &Nodes, report: &mut Report) -> Result<usize> {
+fn script(ours: &Side<'_>, theirs: &Side<'_>, report: &mut Report) -> Result<usize> {
     let mut reason = None;
     let mut played = 0;
     for line in SCRIPT.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(why) = line.strip_prefix("# ") {
             reason = Some(why);
-        } else if line == "!latency" {
-            latency::compare(&dockerd.socket(), &nodes.nodes[0].socket())?;
         } else if let Some(wait) = line.strip_prefix("!until ") {
             let (service, tasks) = wait.split_once(' ').context("!until SERVICE N")?;
             ours.until(service, tasks.parse()?)?;

@@ -7,8 +7,6 @@
 #![expect(clippy::print_stdout, reason = "it talks to the person who started it")]
 
 mod beside;
-mod dockerd;
-mod latency;
 mod report;
 
 use std::process::ExitCode;

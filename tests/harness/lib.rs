@@ -8,6 +8,7 @@
 pub mod agreement;
 pub mod capture;
 pub mod clients;
+pub mod dockerd;
 pub mod image;
 pub mod load;
 pub mod meshd;

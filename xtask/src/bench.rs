@@ -26,6 +26,8 @@ enum Part {
     Live,
     /// Throughput, round trips and connections a second, with real sockets.
     Net,
+    /// How long the Docker API takes to answer, beside Debian's dockerd.
+    Api,
 }
 
 impl Part {
@@ -34,6 +36,7 @@ impl Part {
             Self::Datapath => "datapath",
             Self::Live => "live",
             Self::Net => "net",
+            Self::Api => "api",
         }
     }
 }
@@ -43,7 +46,7 @@ impl Bench {
         setup::ensure()?;
         let build = ["build", "--release", "--package", "mesh-tests", "--features", "bench", "--bin", "mesh-bench"];
         command::run(command::cargo().args(build))?;
-        // `net` runs the daemon itself.
+        // `net` and `api` run the daemon itself.
         command::run(command::cargo().args(["build", "--release", "--package", "mesh-daemon", "--bins"]))?;
         let programs = workspace::target().join("release");
         let _bpffs = bpffs::ensure()?;

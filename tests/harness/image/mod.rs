@@ -128,6 +128,18 @@ impl Image {
     }
 }
 
+/// Packs busybox, as what scripts of tests need of it.
+pub fn shell(reference: &str) -> Result<Image> {
+    let busybox = std::fs::read("/bin/busybox").context("busybox-static is installed")?;
+    let file = |name: &str| (name.to_owned(), busybox.clone(), 0o755);
+    Image::pack(&ImagePlan {
+        reference: reference.to_owned(),
+        files: ["bin/sh", "bin/sleep", "bin/true", "bin/cat"].map(file).to_vec(),
+        env: vec!["PATH=/bin".to_owned()],
+        ..ImagePlan::default()
+    })
+}
+
 /// `whoami` as an image: one static program and nothing else.
 pub fn whoami(reference: &str) -> Result<Image> {
     let program = static_whoami()?;

@@ -5,22 +5,28 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use harness::process::Proc;
-use harness::{Bed, Plan};
 use nix::sys::signal::Signal;
+
+use crate::process::Proc;
+use crate::topology::{Bed, Plan};
 
 /// Time for it to start, and to end.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running engine; it ends, and its containers with it, when this is dropped.
-pub(crate) struct Dockerd {
+pub struct Dockerd {
     process: Option<Proc>,
     folder: tempfile::TempDir,
-    pub(crate) bed: Bed,
+    /// Its machine.
+    pub bed: Bed,
 }
 
 impl Dockerd {
-    pub(crate) fn start() -> Result<Self> {
+    /// Starts it; it is in no swarm.
+    ///
+    /// # Errors
+    /// Debian's docker.io is not installed, or does not start.
+    pub fn start() -> Result<Self> {
         let bed = Bed::new(&Plan { nodes: 1, clients: 0, ..Plan::default() })?;
         let folder = tempfile::Builder::new().prefix("mesh-dockerd-").tempdir()?;
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -39,12 +45,16 @@ impl Dockerd {
         Ok(Self { process: Some(process), folder, bed })
     }
 
-    pub(crate) fn socket(&self) -> std::path::PathBuf {
+    /// Where it is asked.
+    pub fn socket(&self) -> std::path::PathBuf {
         self.folder.path().join("docker.sock")
     }
 
     /// Takes an image.
-    pub(crate) fn load(&self, archive: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// It refuses it.
+    pub fn load(&self, archive: &Path) -> Result<()> {
         let host = format!("unix://{}", self.socket().display());
         let archive = archive.display().to_string();
         self.bed.nodes[0].ns.command(["docker", "--host", &host, "load", "-q", "-i", &archive]).run().map(drop)
@@ -58,13 +68,18 @@ impl Drop for Dockerd {
             Err(error) => bail!(error),
         });
         if let Some(Err(error)) = ended {
-            println!("dockerd did not end by itself: {error:#}");
+            tell(&format!("dockerd did not end by itself: {error:#}"));
         }
         let path = self.folder.path().display().to_string();
         // Networks of containers are mounted below it.
         let script = format!("for at in $(grep -o ' {path}[^ ]*' /proc/mounts | sort -r); do umount -l $at; done");
         if let Err(error) = std::process::Command::new("sh").args(["-c", &script]).status() {
-            println!("mounts of dockerd stay below {path}: {error}");
+            tell(&format!("mounts of dockerd stay below {path}: {error}"));
         }
     }
+}
+
+#[expect(clippy::print_stderr, reason = "a destructor cannot fail")]
+fn tell(what: &str) {
+    eprintln!("{what}");
 }
