@@ -40,7 +40,15 @@ enum Connection {
 pub struct Load {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicU64>,
-    clients: Vec<(Connection, JoinHandle<Vec<String>>)>,
+    clients: Vec<(Connection, JoinHandle<Failed>)>,
+}
+
+/// What failed of a client.
+#[derive(Default)]
+struct Failed {
+    requests: u64,
+    /// The first of them, in words.
+    words: Vec<String>,
 }
 
 /// What came of it.
@@ -48,10 +56,12 @@ pub struct Load {
 pub struct Loaded {
     /// Requests made.
     pub asked: u64,
-    /// Those that failed on connections of their own, in words.
+    /// Those that failed on connections of their own, in words; of many the first.
     pub short: Vec<String>,
-    /// Those that failed on connections that were kept.
+    /// Those that failed on connections that were kept, likewise.
     pub kept: Vec<String>,
+    /// How many connections that were kept were lost.
+    pub lost: u64,
 }
 
 impl Load {
@@ -88,12 +98,16 @@ impl Load {
     /// Ends, and tells.
     pub fn end(mut self) -> Loaded {
         self.stop.store(true, Ordering::Relaxed);
-        let mut loaded = Loaded { asked: 0, short: Vec::new(), kept: Vec::new() };
+        let mut loaded = Loaded { asked: 0, short: Vec::new(), kept: Vec::new(), lost: 0 };
         for (kind, client) in self.clients.drain(..) {
-            let failed = client.join().unwrap_or_else(|_| vec!["a client panicked".to_owned()]);
+            let panicked = || Failed { requests: 1, words: vec!["a client panicked".to_owned()] };
+            let failed = client.join().unwrap_or_else(|_| panicked());
             match kind {
-                Connection::Short => loaded.short.extend(failed),
-                Connection::Kept => loaded.kept.extend(failed),
+                Connection::Short => loaded.short.extend(failed.words),
+                Connection::Kept => {
+                    loaded.lost += failed.requests;
+                    loaded.kept.extend(failed.words);
+                }
             }
         }
         loaded.asked = self.asked();
@@ -160,14 +174,8 @@ impl Target {
     }
 }
 
-fn follow(
-    kind: Connection,
-    targets: &mut [Target],
-    begun: Instant,
-    stop: &AtomicBool,
-    asked: &AtomicU64,
-) -> Vec<String> {
-    let mut failed = Vec::new();
+fn follow(kind: Connection, targets: &mut [Target], begun: Instant, stop: &AtomicBool, asked: &AtomicU64) -> Failed {
+    let mut failed = Failed::default();
     for number in 0_usize.. {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -178,8 +186,9 @@ fn follow(
         asked.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = ask(kind, target) {
             target.kept = None;
-            if failed.len() < REMEMBERED {
-                failed.push(format!("{since:.2?}: {kind:?} to {}: {error:#}", target.address.ip()));
+            failed.requests += 1;
+            if failed.words.len() < REMEMBERED {
+                failed.words.push(format!("{since:.2?}: {kind:?} to {}: {error:#}", target.address.ip()));
             }
         }
         std::thread::sleep(PAUSE);

@@ -15,7 +15,7 @@ use crate::datapath::{Desired, Mac, maglev};
 use crate::model::assignment::{Assigned, Backend, Picture, Reachable};
 use crate::model::id::{NetworkId, NodeId, ServiceId, TaskId};
 use crate::model::network;
-use crate::model::service::{self, PublishMode};
+use crate::model::service::{self, AFFINITY_LABEL, BALANCING_LABEL, PublishMode, RETURN_LABEL};
 
 /// The network that packets to published ports travel on between nodes: below the numbers of all others.
 pub(super) const INGRESS_VNI: u32 = 4095;
@@ -23,10 +23,6 @@ pub(super) const INGRESS_VNI: u32 = 4095;
 const OVERHEAD: [u32; 2] = [50, 70];
 /// Sets the size of a network's packets. Docker's name.
 const MTU_OPTION: &str = "com.docker.network.driver.mtu";
-/// Labels of services that this reads; docs/design/control-plane.md lists them.
-const BALANCING_LABEL: &str = "mesh.balancing";
-const RETURN_LABEL: &str = "mesh.return-path";
-const AFFINITY_LABEL: &str = "mesh.affinity-seconds";
 
 /// What the node itself knows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -263,20 +263,32 @@ impl Life {
             None => PathBuf::from(format!("/proc/{}/ns/net", self.pid)),
         };
         let names = self.shared.wires.connect(self.id, &space, &cables).await.map_err(|error| failed(chain(&error)))?;
-        self.ports = self.take_ports(assigned).map_err(failed)?;
-        let linked = Linked { names, netns: space, own, ports: self.ports.clone() };
-        self.shared.links.send_modify(|links| drop(links.insert(self.id, linked)));
+        let linked = Linked { names, netns: space, own, ports: Vec::new() };
+        self.ports = self.link(assigned, linked).await.map_err(failed)?;
         Ok(())
     }
 
-    /// The ports of the node that lead to the task alone; of other tasks, or of processes, they cannot be.
-    fn take_ports(&self, assigned: &Assigned) -> Result<Vec<Port>, String> {
-        if ports::wanted(&assigned.task).next().is_none() {
-            return Ok(Vec::new());
+    /// Tells of the task's links, and of the ports of the node that lead to it alone: who has one has it from here on.
+    /// Of other tasks, or of processes, they cannot be.
+    async fn link(&self, assigned: &Assigned, linked: Linked) -> Result<Vec<Port>, String> {
+        let lost = |_| "a thread of the daemon panicked".to_owned();
+        let taken = match ports::wanted(&assigned.task).next() {
+            Some(_) => tokio::task::spawn_blocking(Taken::by_processes).await.map_err(lost)?,
+            None => Taken::default(),
+        };
+        let mut given = Ok(Vec::new());
+        self.shared.links.send_if_modified(|links| {
+            let others = links.iter().filter(|(task, _)| **task != self.id).flat_map(|(_, linked)| &linked.ports);
+            given = ports::take(&assigned.task, &taken.and_by_tasks(others));
+            if let Ok(ports) = &given {
+                links.insert(self.id, Linked { ports: ports.clone(), ..linked });
+            }
+            given.is_ok()
+        });
+        match given {
+            Ok(ports) => Ok(ports),
+            Err(refused) => Err(tokio::task::spawn_blocking(move || refused.tell()).await.map_err(lost)?),
         }
-        let links = self.shared.links.borrow();
-        let others = links.iter().filter(|(task, _)| **task != self.id).flat_map(|(_, linked)| &linked.ports);
-        ports::take(&assigned.task, &Taken::now(others))
     }
 
     async fn unplug(&mut self) {

@@ -11,25 +11,65 @@ use crate::model::task::Task;
 const CHOSEN: std::ops::RangeInclusive<u16> = 20_000..=29_999;
 
 /// Ports that others have.
+#[derive(Default)]
 pub(super) struct Taken {
     tasks: BTreeSet<(Protocol, u16)>,
     sockets: Vec<Listening>,
 }
 
 impl Taken {
-    /// Those of other tasks, and of processes of the node.
-    pub(super) fn now<'a>(others: impl Iterator<Item = &'a Port>) -> Self {
-        Self { tasks: others.map(|port| (port.protocol, port.published_port)).collect(), sockets: sockets::listening() }
+    /// Those of processes of the node, as its kernel says: it takes a moment, and a thread that may wait.
+    pub(super) fn by_processes() -> Self {
+        Self { tasks: BTreeSet::new(), sockets: sockets::listening() }
+    }
+
+    /// These, and those of tasks.
+    pub(super) fn and_by_tasks<'a>(mut self, others: impl Iterator<Item = &'a Port>) -> Self {
+        self.tasks.extend(others.map(|port| (port.protocol, port.published_port)));
+        self
     }
 
     /// Who has the port, if somebody has.
-    fn by(&self, protocol: Protocol, number: u16) -> Option<String> {
+    fn by(&self, protocol: Protocol, number: u16) -> Option<Owner> {
         if self.tasks.contains(&(protocol, number)) {
-            return Some("another task".to_owned());
+            return Some(Owner::Task);
         }
         let name = word(protocol);
         let socket = self.sockets.iter().find(|socket| socket.port == number && socket.table.starts_with(name))?;
-        Some(sockets::process_of(socket.inode).unwrap_or_else(|| "a process".to_owned()))
+        Some(Owner::Socket(socket.inode))
+    }
+}
+
+/// Who has a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Another task.
+    Task,
+    /// The process that has the socket of this number.
+    Socket(u64),
+}
+
+/// Why a task does not get its ports.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Somebody has the one it names.
+    Taken(Protocol, u16, Owner),
+    /// None is left to choose from.
+    NoneLeft,
+}
+
+impl Refused {
+    /// In words. A process is looked for by its socket: that takes a moment, and a thread that may wait.
+    pub(super) fn tell(&self) -> String {
+        let (protocol, number, owner) = match self {
+            Self::Taken(protocol, number, owner) => (word(*protocol), number, owner),
+            Self::NoneLeft => return format!("no port of {} to {} is free", CHOSEN.start(), CHOSEN.end()),
+        };
+        let owner = match owner {
+            Owner::Task => "another task".to_owned(),
+            Owner::Socket(inode) => sockets::process_of(*inode).unwrap_or_else(|| "a process".to_owned()),
+        };
+        format!("port {number}/{protocol} of this node is in use by {owner}")
     }
 }
 
@@ -52,19 +92,14 @@ pub(super) fn wanted(task: &Task) -> impl Iterator<Item = &Port> {
 /// # Errors
 ///
 /// Somebody has one of them.
-pub(super) fn take(task: &Task, taken: &Taken) -> Result<Vec<Port>, String> {
+pub(super) fn take(task: &Task, taken: &Taken) -> Result<Vec<Port>, Refused> {
     let mut given: Vec<Port> = Vec::new();
     for port in wanted(task) {
         let mut port = port.clone();
         if port.published_port == 0 {
-            port.published_port = choose(task, &port, taken, &given)
-                .ok_or_else(|| format!("no port of {} to {} is free", CHOSEN.start(), CHOSEN.end()))?;
+            port.published_port = choose(task, &port, taken, &given).ok_or(Refused::NoneLeft)?;
         } else if let Some(owner) = taken.by(port.protocol, port.published_port) {
-            return Err(format!(
-                "port {}/{} of this node is in use by {owner}",
-                port.published_port,
-                word(port.protocol)
-            ));
+            return Err(Refused::Taken(port.protocol, port.published_port, owner));
         }
         given.push(port);
     }
@@ -124,9 +159,9 @@ mod tests {
         let wanted = task(&[port(Protocol::Tcp, 8080)]);
         assert_eq!(numbers(&wanted, &taken(&[(Protocol::Udp, 8080)], "udp6", 8080)), [8080]);
         let refused = take(&wanted, &taken(&[(Protocol::Tcp, 8080)], "udp", 1)).unwrap_err();
-        assert_eq!(refused, "port 8080/tcp of this node is in use by another task");
+        assert_eq!(refused.tell(), "port 8080/tcp of this node is in use by another task");
         let refused = take(&wanted, &taken(&[], "tcp6", 8080)).unwrap_err();
-        assert_eq!(refused, "port 8080/tcp of this node is in use by a process");
+        assert_eq!(refused.tell(), "port 8080/tcp of this node is in use by a process");
     }
 
     #[test]

@@ -233,8 +233,7 @@ fn warnings(managers: usize) -> Vec<String> {
 
 /// Images and containers of this node; what containers wrote of their own is not counted, and volumes are not.
 pub(super) async fn disk_usage(State(api): State<Arc<Shared>>) -> Result<Json<wire::DiskUsage>, Error> {
-    let (images, containers) = (images::used(&api).await?, containers::all(&api).await?);
-    let bytes: u64 = images.iter().map(|image| image.size).sum();
+    let ((images, bytes), containers) = (images::used(&api).await?, containers::all(&api).await?);
     let layers_size = i64::try_from(bytes).unwrap_or(i64::MAX);
     Ok(Json(wire::DiskUsage { layers_size, images, containers, ..wire::DiskUsage::default() }))
 }

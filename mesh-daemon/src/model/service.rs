@@ -14,6 +14,15 @@ use super::task::{NetworkAttachmentSpec, TaskSpec};
 /// moves.
 pub const REBALANCE_LABEL: &str = "mesh.rebalance-seconds";
 
+/// The label by which a service says who gets a new flow.
+pub const BALANCING_LABEL: &str = "mesh.balancing";
+
+/// The label by which a service says for how many seconds a client keeps its task.
+pub const AFFINITY_LABEL: &str = "mesh.affinity-seconds";
+
+/// The label by which a service says how replies go to clients.
+pub const RETURN_LABEL: &str = "mesh.return-path";
+
 /// What a user wants of a service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

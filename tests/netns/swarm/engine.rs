@@ -8,7 +8,7 @@ use harness::process::{Output, Proc};
 use harness::{Bed, Host, Plan};
 use nix::sys::signal::Signal;
 
-use super::{IMAGE, TARGET, assert_served, image, swarm_on, turn};
+use super::{IMAGE, TARGET, agree, assert_served, image, swarm_on, turn};
 
 const PORT: u16 = 8080;
 const LIMIT: Duration = Duration::from_secs(30);
@@ -108,6 +108,7 @@ fn a_node_with_a_docker_engine_takes_part_as_any() {
     nodes.until_running(0, "web", 2).unwrap();
     assert_eq!(engine.names(), names, "the container was not taken over");
     assert_served(&nodes, PORT, &both);
+    agree(&nodes, 0);
 
     // Ended by hand, as Swarm has it: the exit code says whether the task failed, and another takes its place.
     for (verb, state) in [(&["stop"][..], "Complete"), (&["kill"], "Failed")] {
@@ -127,6 +128,7 @@ fn a_node_with_a_docker_engine_takes_part_as_any() {
             })
             .unwrap();
         assert_served(&nodes, PORT, &both);
+        agree(&nodes, 0);
     }
 
     nodes.docker(0, &["service", "rm", "web"]).unwrap();

@@ -2,7 +2,7 @@
 
 use harness::nodes::Nodes;
 
-use super::{IMAGE, NAMED, TARGET, identities, is_served, names, swarm, turn};
+use super::{IMAGE, NAMED, TARGET, agree, identities, is_served, names, swarm, turn};
 
 const PORT: u16 = 8080;
 
@@ -64,6 +64,7 @@ fn the_last_manager_of_three_goes_on_alone_and_takes_others_in_again() {
         .unwrap();
     nodes.docker(1, &["service", "scale", "-d", "web=5"]).unwrap();
     nodes.until_running(1, "web", 5).unwrap();
+    agree(&nodes, 1);
 }
 
 #[test]
@@ -112,6 +113,7 @@ fn a_swarm_is_begun_again_from_its_backup_and_its_workers_come_by_themselves() {
     let still = harness::nodes::inside(&nodes.nodes[1].spaces().unwrap()).unwrap();
     assert!(worker.iter().any(|pid| still.contains(pid)), "the worker's task was touched");
     assert_eq!(nodes.docker(0, &["swarm", "unlock-key", "-q"]).unwrap(), key);
+    agree(&nodes, 0);
 }
 
 fn node_id(nodes: &Nodes, at: usize) -> String {

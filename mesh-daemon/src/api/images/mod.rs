@@ -6,6 +6,7 @@
 mod load;
 mod pull;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -18,7 +19,7 @@ use oci_client::Reference;
 use super::error::Error;
 use super::query::Params;
 use super::{Shared, refusal, wire};
-use crate::runtime::images::ImageSummary;
+use crate::runtime::images::{Digest, ImageSummary};
 
 pub(super) use load::load;
 pub(super) use pull::{credentials, pull, registry_auth};
@@ -72,16 +73,29 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wir
     Ok(Json(all))
 }
 
-/// All of them, with how many containers are made of each.
-pub(super) async fn used(api: &Shared) -> Result<Vec<wire::ImageSummary>, Error> {
+/// All of them, with how many containers are made of each, and how many bytes they are together.
+pub(super) async fn used(api: &Shared) -> Result<(Vec<wire::ImageSummary>, u64), Error> {
     let images = api.runtime().images().await.map_err(|error| refusal(&error))?;
     let containers = api.runtime().list().await.map_err(|error| refusal(&error))?;
     let used = |image: &ImageSummary| {
         let of = containers.iter().filter(|one| one.image_id == image.id.to_string()).count();
         let counted = i64::try_from(of).unwrap_or(i64::MAX);
-        wire::ImageSummary { containers: counted, shared_size: 0, ..summary(image) }
+        let shared_size = i64::try_from(shared(image, &images)).unwrap_or(i64::MAX);
+        wire::ImageSummary { containers: counted, shared_size, ..summary(image) }
     };
-    Ok(images.iter().map(used).collect())
+    Ok((images.iter().map(used).collect(), together(&images)))
+}
+
+/// The bytes of all images, each layer counted once.
+fn together(all: &[ImageSummary]) -> u64 {
+    let parts: BTreeMap<_, _> = all.iter().flat_map(|image| &image.parts).collect();
+    parts.into_values().sum()
+}
+
+/// The bytes of an image that others have too.
+fn shared(image: &ImageSummary, all: &[ImageSummary]) -> u64 {
+    let have = |part: &&Digest| all.iter().filter(|one| one.parts.contains_key(*part)).count() > 1;
+    image.parts.iter().filter(|(part, _)| have(part)).map(|(_, bytes)| bytes).sum()
 }
 
 fn summary(image: &ImageSummary) -> wire::ImageSummary {
@@ -91,7 +105,7 @@ fn summary(image: &ImageSummary) -> wire::ImageSummary {
         repo_tags: tags(image),
         repo_digests: digests(image),
         created: created.map_or(0, Timestamp::as_second),
-        size: image.bytes,
+        size: image.bytes(),
         // Not counted, in Docker's words.
         shared_size: -1,
         containers: -1,
@@ -138,7 +152,7 @@ pub(super) async fn inspect(State(api): Api, Path(rest): Path<String>) -> Result
         // The runtime keeps the variant for this machine only.
         architecture: super::system::go_arch().to_owned(),
         os: "linux".to_owned(),
-        size: image.bytes,
+        size: image.bytes(),
         ..wire::ImageDetails::default()
     }))
 }
@@ -205,12 +219,30 @@ mod tests {
             index: None,
             id: digest.clone(),
             created: None,
-            bytes: 1,
+            parts: BTreeMap::from([(digest.clone(), 1)]),
         };
         for (name, repository) in
             [("docker.io/library/web:1", "web"), ("r:5000/web:1", "r:5000/web"), ("r:5000/web", "r:5000/web")]
         {
             assert_eq!(digests(&image(name)), [format!("{repository}@{digest}")]);
         }
+    }
+
+    #[test]
+    fn a_layer_of_two_images_is_shared_and_counted_once() {
+        let digest = |of: &str| Digest::of(of.as_bytes());
+        let image = |name: &str, parts: &[(&str, u64)]| ImageSummary {
+            names: vec![name.to_owned()],
+            manifest: digest(name),
+            index: None,
+            id: digest(name),
+            created: None,
+            parts: parts.iter().map(|(part, bytes)| (digest(part), *bytes)).collect(),
+        };
+        let all = [image("a", &[("base", 100), ("a", 5)]), image("b", &[("base", 100), ("b", 7)])];
+        assert_eq!(all.each_ref().map(ImageSummary::bytes), [105, 107]);
+        assert_eq!(all.each_ref().map(|one| shared(one, &all)), [100, 100]);
+        assert_eq!(together(&all), 112);
+        assert_eq!(shared(&all[0], &all[..1]), 0);
     }
 }

@@ -9,13 +9,22 @@ use crate::api::error::{Code, Error};
 use crate::api::wire::{
     ContainerSpec, EndpointSpec, Labels, Mount, Placement, ResourceRequirements, Resources, ServiceSpec, TaskSpec,
 };
-use crate::model::service::REBALANCE_LABEL;
+use crate::model::service::{AFFINITY_LABEL, BALANCING_LABEL, REBALANCE_LABEL, RETURN_LABEL};
 
 /// The longest name of a service.
 const MAX_NAME: usize = 63;
 
 /// The longest time between two moves of a service's tasks, in seconds: a day.
 const MAX_REBALANCE: u32 = 86_400;
+
+/// The longest time for which a silent client keeps its task, in seconds: a week.
+const MAX_AFFINITY: u32 = 604_800;
+
+/// Labels whose value is a word; docs/design/labels.md says what each does.
+const WORDS: [(&str, &[&str]); 2] = [
+    (BALANCING_LABEL, &["maglev", "round-robin", "least-connections", "client", "prefer-local"]),
+    (RETURN_LABEL, &["tunnel", "direct"]),
+];
 
 /// The least memory that can be reserved or allowed.
 const MIN_MEMORY: i64 = 4 << 20;
@@ -25,7 +34,7 @@ const MIN_NANO_CPUS: i64 = 1_000_000;
 
 pub(super) fn spec(spec: &ServiceSpec) -> Result<(), Error> {
     name(&spec.name)?;
-    rebalance(&spec.labels)?;
+    labels(&spec.labels)?;
     task(&spec.task_template)?;
     if let Some(endpoint) = &spec.endpoint_spec {
         self::endpoint(endpoint)?;
@@ -33,12 +42,21 @@ pub(super) fn spec(spec: &ServiceSpec) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a label asks for is understood, or it is an error: nobody would miss a task that does not move.
-fn rebalance(labels: &Labels) -> Result<(), Error> {
-    match labels.get(REBALANCE_LABEL).map(|text| text.parse::<u32>()) {
-        None | Some(Ok(1..=MAX_REBALANCE)) => Ok(()),
-        Some(_) => Err(Error::invalid(format!("label {REBALANCE_LABEL} must be from 1 to {MAX_REBALANCE}"))),
+/// What labels ask for is understood, or it is an error: nobody would miss a task that does not move.
+fn labels(labels: &Labels) -> Result<(), Error> {
+    for (label, words) in WORDS {
+        if let Some(word) = labels.get(label).filter(|word| !words.contains(&word.as_str())) {
+            return Err(Error::invalid(format!("label {label} must be one of {}, not {word:?}", words.join(", "))));
+        }
     }
+    for (label, most) in [(REBALANCE_LABEL, MAX_REBALANCE), (AFFINITY_LABEL, MAX_AFFINITY)] {
+        match labels.get(label).map(|text| text.parse::<u32>()) {
+            None => {}
+            Some(Ok(seconds)) if (1..=most).contains(&seconds) => {}
+            Some(_) => return Err(Error::invalid(format!("label {label} must be from 1 to {most}"))),
+        }
+    }
+    Ok(())
 }
 
 /// Names of services are names in DNS.
@@ -274,6 +292,33 @@ mod tests {
         check(&[("", label("30"))], Ok(()));
         for value in ["0", "true", "-1", "86401", ""] {
             check(&[("", label(value))], Err("label mesh.rebalance-seconds must be from 1 to 86400"));
+        }
+    }
+
+    #[test]
+    fn a_label_that_mesh_reads_has_a_value_that_it_understands() {
+        let with = |label: &str, value: &str| {
+            json!({"Name": "web", "Labels": {label: value, "my.own": "anything"},
+            "TaskTemplate": {"ContainerSpec": {"Image": "nginx"}}})
+        };
+        for (label, value) in [
+            ("mesh.balancing", "round-robin"),
+            ("mesh.balancing", "maglev"),
+            ("mesh.return-path", "direct"),
+            ("mesh.affinity-seconds", "604800"),
+        ] {
+            check(&[("", with(label, value))], Ok(()));
+        }
+        for (label, value, error) in [
+            (
+                "mesh.balancing",
+                "roundrobin",
+                "label mesh.balancing must be one of maglev, round-robin, least-connections, client, prefer-local, not \"roundrobin\"",
+            ),
+            ("mesh.return-path", "", "label mesh.return-path must be one of tunnel, direct, not \"\""),
+            ("mesh.affinity-seconds", "0", "label mesh.affinity-seconds must be from 1 to 604800"),
+        ] {
+            check(&[("", with(label, value))], Err(error));
         }
     }
 

@@ -1,5 +1,7 @@
 //! What an engine says, in our words.
 
+use std::collections::BTreeMap;
+
 use bollard::container::LogOutput;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerStatsResponse, DistributionInspect, HealthStatusEnum,
@@ -151,8 +153,8 @@ pub(super) fn image(seen: EngineImage) -> Option<ImageSummary> {
         names: seen.repo_tags.into_iter().filter(|name| name != "<none>:<none>").collect(),
         manifest: from_registry.clone().unwrap_or_else(|| id.clone()),
         index: from_registry,
-        id,
         created: Timestamp::from_second(seen.created).ok().map(|created| created.to_string()),
-        bytes: u64::try_from(seen.size).unwrap_or_default(),
+        parts: BTreeMap::from([(id.clone(), u64::try_from(seen.size).unwrap_or_default())]),
+        id,
     })
 }

@@ -84,8 +84,16 @@ pub struct ImageSummary {
     pub id: Digest,
     /// When it was made, as it says.
     pub created: Option<String>,
-    /// Bytes of its blobs and unpacked layers; what it shares with others is counted for each.
-    pub bytes: u64,
+    /// Its blobs and unpacked layers, which others may have as well, and the bytes of each.
+    pub parts: BTreeMap<Digest, u64>,
+}
+
+impl ImageSummary {
+    /// All of its bytes, also those that it shares.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.parts.values().sum()
+    }
 }
 
 impl ImageStore {
@@ -238,8 +246,9 @@ impl ImageStore {
         let sizes = self.0.sizes()?;
         let summary = |(manifest, (names, index)): (Digest, (Vec<String>, Option<Digest>))| {
             let image = manifest::read(&self.0.content, &manifest)?;
-            let bytes = parts(&image).iter().filter_map(|part| sizes.get(part)).sum();
-            Ok(ImageSummary { names, manifest, index, id: image.id, created: image.created, bytes })
+            let size = |part: Digest| sizes.get(&part).map(|bytes| (part, *bytes));
+            let parts = parts(&image).into_iter().filter_map(size).collect();
+            Ok(ImageSummary { names, manifest, index, id: image.id, created: image.created, parts })
         };
         by_manifest.into_iter().map(summary).collect()
     }

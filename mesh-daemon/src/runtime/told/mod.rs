@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use super::images::{Credentials, Described, ImageSummary};
+use super::turns::Turns;
 use super::{
     Answer, Container, ContainerId, Description, Exec, ExecSession, Exit, Health, LogQuery, LogStream, NetworkOrder,
     Runtime, RuntimeError, Started, State, Stats, Status,
@@ -21,6 +22,8 @@ use super::{
 
 /// How far a listener may lag behind before it loses steps.
 const LAG: usize = 1024;
+/// A container that is removed while it runs ends within this time, or its removal says why not.
+const END: Duration = Duration::from_secs(10);
 
 /// What has become of a container or an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +70,8 @@ pub struct Told {
     steps: broadcast::Sender<Step>,
     /// Those that were seen to run: the end of each is told once.
     running: Arc<Mutex<BTreeSet<ContainerId>>>,
+    /// What is told of a container stands behind its end, also where another saw that.
+    turns: Turns,
     /// One for each container of `followed`.
     followers: Mutex<JoinSet<()>>,
     /// Whose health is followed, until it is known no more: however many ask for it, a change is told once.
@@ -82,7 +87,8 @@ impl Told {
     #[must_use]
     pub fn new(inner: Arc<dyn Runtime>) -> Self {
         let steps = broadcast::Sender::new(LAG);
-        Self { inner, steps, running: Arc::default(), followers: Mutex::default(), followed: Arc::default() }
+        let (turns, followers) = (Turns::default(), Mutex::default());
+        Self { inner, steps, running: Arc::default(), turns, followers, followed: Arc::default() }
     }
 
     /// What happens from now on.
@@ -117,9 +123,22 @@ impl Told {
     }
 
     async fn died(&self, id: &ContainerId, exit: &Exit) {
+        let _turn = self.turns.take(&id.0).await;
         let first = self.running().remove(id);
         if first {
             self.tell_of(id, Act::Died(exit.code)).await;
+        }
+    }
+
+    /// Ends one that is to be removed, as a step of its own: who listens hears how it ended before it is gone.
+    async fn end(&self, id: &ContainerId) {
+        self.adopt(id).await;
+        // One that cannot be killed, or does not end, is the removal's to fail for.
+        if self.running().contains(id)
+            && self.kill(id, "KILL").await.is_ok()
+            && let Ok(Ok(exit)) = tokio::time::timeout(END, self.inner.wait(id)).await
+        {
+            self.died(id, &exit).await;
         }
     }
 
@@ -231,7 +250,15 @@ impl Runtime for Told {
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()> {
         Box::pin(async move {
+            self.end(id).await;
+            let _turn = self.turns.take(&id.0).await;
             let last = self.inner.inspect(id).await;
+            // Who waits for its end may come to tell of it when it is gone.
+            if let Ok(Status { state: State::Exited(exit), .. }) = &last
+                && self.running().remove(id)
+            {
+                self.tell_of(id, Act::Died(exit.code)).await;
+            }
             self.inner.remove(id).await?;
             self.running().remove(id);
             if let Ok(status) = last {

@@ -84,3 +84,44 @@ async fn what_an_earlier_daemon_saw_is_not_told_again() {
     again.wait(&id).await.unwrap();
     assert_eq!((acts(&mut steps), acts(&mut later)), (vec![Act::Died(3)], vec![]));
 }
+
+#[tokio::test]
+async fn one_that_is_removed_while_it_runs_is_told_to_have_ended_before() {
+    let told = Told::new(fake(&Script::default()));
+    let id = told.prepare(&container()).await.unwrap();
+    told.start(&id).await.unwrap();
+    let mut steps = told.listen();
+    told.remove(&id).await.unwrap();
+    assert_eq!(acts(&mut steps), [Act::Killed("KILL".to_owned()), Act::Died(137), Act::Removed]);
+}
+
+#[tokio::test]
+async fn a_stop_is_told_behind_the_end_that_another_saw() {
+    let told = Told::new(fake(&Script::default()));
+    let id = told.prepare(&container()).await.unwrap();
+    told.start(&id).await.unwrap();
+    let mut steps = told.listen();
+    // Another, who waits, has seen the end, and looks at the container before it tells.
+    let turn = told.turns.take(&id.0).await;
+    let stop = told.shutdown(&id, None);
+    tokio::pin!(stop);
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut stop).await.is_err(), "it does not wait for its turn");
+    assert!(told.running().remove(&id));
+    assert_eq!(acts(&mut steps), []);
+    told.tell_of(&id, Act::Died(0)).await;
+    drop(turn);
+    assert_eq!(stop.await.unwrap().code, 0);
+    assert_eq!(acts(&mut steps), [Act::Died(0), Act::Stopped]);
+}
+
+#[tokio::test]
+async fn a_removal_tells_the_end_that_nobody_has_told() {
+    let inner = fake(&Script::default());
+    let told = Told::new(Arc::clone(&inner) as Arc<dyn Runtime>);
+    let id = told.prepare(&container()).await.unwrap();
+    told.start(&id).await.unwrap();
+    let mut steps = told.listen();
+    inner.end(&id, 3).unwrap();
+    told.remove(&id).await.unwrap();
+    assert_eq!(acts(&mut steps), [Act::Died(3), Act::Removed]);
+}
