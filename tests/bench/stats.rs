@@ -12,11 +12,15 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Half of the distance between the quartiles, as a share of the median.
-pub(crate) fn spread(values: &[f64]) -> f64 {
+/// The value that so many of a hundred lie below; 0 of none.
+pub(crate) fn percentile(values: &[f64], part: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let quartile = |quarter: usize| sorted.get(sorted.len() * quarter / 4).copied().unwrap_or(0.0);
+    sorted.get(sorted.len() * part / 100).copied().unwrap_or(0.0)
+}
+
+/// Half of the distance between the quartiles, as a share of the median.
+pub(crate) fn spread(values: &[f64]) -> f64 {
     let middle = median(values);
-    if middle == 0.0 { 0.0 } else { (quartile(3) - quartile(1)) / 2.0 / middle }
+    if middle == 0.0 { 0.0 } else { (percentile(values, 75) - percentile(values, 25)) / 2.0 / middle }
 }

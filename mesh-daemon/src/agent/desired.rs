@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use serde::de::DeserializeOwned;
+use serde::de::value::StrDeserializer;
+
 use super::life::Linked;
 use super::own;
 use super::wire::Cable;
-use crate::datapath::desired::{
-    Balancing, Endpoint, Member, Network, Port, PortRange, Protocol, ReturnPath, Service, Subnet, ThisNode,
-};
+use crate::datapath::desired::{Endpoint, Member, Network, Port, PortRange, Protocol, Service, Subnet, ThisNode};
 use crate::datapath::{Desired, Mac, maglev};
 use crate::model::assignment::{Assigned, Backend, Picture, Reachable};
 use crate::model::id::{NetworkId, NodeId, ServiceId, TaskId};
@@ -213,21 +214,18 @@ fn balanced(service: &Reachable, network: NetworkId, is_first: bool, tasks: usiz
         network: network.to_string(),
         vips: vips.collect(),
         ports: ports.filter_map(port).collect(),
-        return_path: match service.labels.get(RETURN_LABEL).map(String::as_str) {
-            Some("direct") => ReturnPath::Direct,
-            _ => ReturnPath::Tunnel,
-        },
-        balancing: match service.labels.get(BALANCING_LABEL).map(String::as_str) {
-            Some("round-robin") => Balancing::RoundRobin,
-            Some("least-connections") => Balancing::LeastConnections,
-            Some("client") => Balancing::Client,
-            Some("prefer-local") => Balancing::PreferLocal,
-            _ => Balancing::Maglev,
-        },
+        return_path: named(service.labels.get(RETURN_LABEL)),
+        balancing: named(service.labels.get(BALANCING_LABEL)),
         affinity_seconds: service.labels.get(AFFINITY_LABEL).and_then(|text| text.parse().ok()),
         slots: Some(slots(service, tasks)),
         ..Service::default()
     }
+}
+
+/// What a label names, in the words of a desired state; the API lets no other in.
+fn named<T: Default + DeserializeOwned>(word: Option<&String>) -> T {
+    let read = |word: &String| T::deserialize(StrDeserializer::<serde::de::value::Error>::new(word)).ok();
+    word.and_then(read).unwrap_or_default()
 }
 
 /// How many slots the tables of a service have: room for all its tasks twice over, as an update that starts the
@@ -302,4 +300,24 @@ pub(super) fn cables(assigned: &Assigned, picture: &Picture, facts: &Facts) -> R
         Ok(Cable { mac, addresses, gateways, mtu, alias: None })
     });
     cable.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::desired::{Balancing, ReturnPath};
+    use crate::model::service::{BALANCINGS, RETURN_PATHS};
+
+    #[test]
+    fn each_word_that_a_label_may_say_means_another_thing() {
+        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let balancings: Vec<Balancing> = words(BALANCINGS).iter().map(|word| named(Some(word))).collect();
+        let [maglev, others @ ..] = &balancings[..] else { panic!("no word") };
+        assert_eq!((*maglev, named::<Balancing>(None)), (Balancing::Maglev, Balancing::Maglev));
+        for (at, other) in others.iter().enumerate() {
+            assert!(other != maglev && !others[..at].contains(other), "{} is not understood", BALANCINGS[at + 1]);
+        }
+        let paths: Vec<ReturnPath> = words(RETURN_PATHS).iter().map(|word| named(Some(word))).collect();
+        assert_eq!(paths, [ReturnPath::Tunnel, ReturnPath::Direct]);
+    }
 }

@@ -47,7 +47,7 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json, Error>
 
 pub(super) async fn inspect(State(api): Api, Path(name): Path<String>) -> Result<Json, Error> {
     let view = api.view().await?;
-    Ok(Json::of(&api.shown.node(&lookup::find::<Node>(&view, &name)?)?))
+    Ok(Json::of(api.shown.node(&lookup::find::<Node>(&view, &name)?)?))
 }
 
 pub(super) async fn update(

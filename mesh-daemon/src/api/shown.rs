@@ -33,7 +33,7 @@ struct Texts<Id, Of> {
 }
 
 struct Kept<Id, Of> {
-    texts: HashMap<Id, (Of, Arc<[u8]>)>,
+    texts: HashMap<Id, (Of, Bytes)>,
     bytes: usize,
 }
 
@@ -48,17 +48,17 @@ impl<Id: Hash + Eq, Of> Texts<Id, Of> {
         id: Id,
         is: impl FnOnce(&Of) -> bool,
         show: impl FnOnce() -> (Of, T),
-    ) -> Result<Arc<[u8]>, Error> {
+    ) -> Result<Bytes, Error> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, text)) = kept.texts.get(&id).filter(|(of, _)| is(of)) {
-            return Ok(Arc::clone(text));
+            return Ok(text.clone());
         }
         drop(kept);
         let (of, shown) = show();
-        let text: Arc<[u8]> = json(&shown)?.into();
+        let text = Bytes::from(json(&shown)?);
         kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.bytes += text.len();
-        if let Some((_, before)) = kept.texts.insert(id, (of, Arc::clone(&text))) {
+        if let Some((_, before)) = kept.texts.insert(id, (of, text.clone())) {
             kept.bytes -= before.len();
         }
         // What is no longer in the store goes then, too.
@@ -110,7 +110,7 @@ impl Default for Shown {
 }
 
 impl Shown {
-    pub(super) fn task(&self, tables: &Tables, task: &Arc<Task>) -> Result<Arc<[u8]>, Error> {
+    pub(super) fn task(&self, tables: &Tables, task: &Arc<Task>) -> Result<Bytes, Error> {
         let show = || {
             let of = OfTask { task: Arc::clone(task), networks: networks(tables, task).map(Arc::clone).collect() };
             (of, convert::task(task, |id| tables.networks().get(id).map(|network| convert::network(network))))
@@ -118,11 +118,7 @@ impl Shown {
         self.tasks.text(task.id, |of| of.is(tables, task), show)
     }
 
-    pub(super) fn service(
-        &self,
-        service: &Arc<Service>,
-        status: Option<wire::ServiceStatus>,
-    ) -> Result<Arc<[u8]>, Error> {
+    pub(super) fn service(&self, service: &Arc<Service>, status: Option<wire::ServiceStatus>) -> Result<Bytes, Error> {
         let is = |(before, counted): &OfService| Arc::ptr_eq(before, service) && *counted == status;
         let show = || {
             let shown = wire::Service { service_status: status.clone(), ..convert::service(service) };
@@ -131,7 +127,7 @@ impl Shown {
         self.services.text((service.id, status.is_some()), is, show)
     }
 
-    pub(super) fn node(&self, node: &Arc<Node>) -> Result<Arc<[u8]>, Error> {
+    pub(super) fn node(&self, node: &Arc<Node>) -> Result<Bytes, Error> {
         self.nodes.text(node.id, |before| Arc::ptr_eq(before, node), || (Arc::clone(node), convert::node(node)))
     }
 }
@@ -141,12 +137,12 @@ pub(super) struct Json(Bytes);
 
 impl Json {
     /// One object.
-    pub(super) fn of(text: &[u8]) -> Self {
-        Self(Bytes::copy_from_slice(text))
+    pub(super) fn of(text: Bytes) -> Self {
+        Self(text)
     }
 
     /// A list of objects.
-    pub(super) fn list(texts: impl Iterator<Item = Result<Arc<[u8]>, Error>>) -> Result<Self, Error> {
+    pub(super) fn list(texts: impl Iterator<Item = Result<Bytes, Error>>) -> Result<Self, Error> {
         let texts = texts.collect::<Result<Vec<_>, _>>()?;
         // A comma or a bracket each.
         let mut list = Vec::with_capacity(texts.iter().map(|text| text.len() + 1).sum::<usize>() + 2);

@@ -52,7 +52,7 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json, Error>
 
 pub(super) async fn inspect(State(api): Api, Path(name): Path<String>) -> Result<Json, Error> {
     let view = api.view().await?;
-    Ok(Json::of(&api.shown.task(&view, &lookup::find::<Task>(&view, &name)?)?))
+    Ok(Json::of(api.shown.task(&view, &lookup::find::<Task>(&view, &name)?)?))
 }
 
 /// A task is found by the labels of its service too: those of now, or if that is gone, those of then.

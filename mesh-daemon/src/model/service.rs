@@ -17,11 +17,17 @@ pub const REBALANCE_LABEL: &str = "mesh.rebalance-seconds";
 /// The label by which a service says who gets a new flow.
 pub const BALANCING_LABEL: &str = "mesh.balancing";
 
+/// What that label may say.
+pub const BALANCINGS: &[&str] = &["maglev", "round-robin", "least-connections", "client", "prefer-local"];
+
 /// The label by which a service says for how many seconds a client keeps its task.
 pub const AFFINITY_LABEL: &str = "mesh.affinity-seconds";
 
 /// The label by which a service says how replies go to clients.
 pub const RETURN_LABEL: &str = "mesh.return-path";
+
+/// What that label may say.
+pub const RETURN_PATHS: &[&str] = &["tunnel", "direct"];
 
 /// What a user wants of a service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

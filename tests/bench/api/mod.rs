@@ -11,7 +11,7 @@ use harness::dockerd::Dockerd;
 use harness::nodes::Nodes;
 use harness::{Netns, Plan, image};
 
-use crate::Effort;
+use crate::{Effort, stats};
 
 const IMAGE: &str = "shell:1";
 const SERVICES: usize = 10;
@@ -110,19 +110,18 @@ impl Row {
         Ok(row)
     }
 
-    fn markdown(mut self) -> String {
-        let mut figures = [&mut self.theirs, &mut self.ours].map(|all| {
-            all.sort_unstable();
-            [50, 99].map(|part| all.get(all.len() * part / 100).map_or(0.0, |took| took.as_secs_f64() * 1e3))
-        });
-        let ratios: Vec<_> = [0, 1].iter().map(|at| figures[1][*at] / figures[0][*at].max(f64::MIN_POSITIVE)).collect();
-        let [[theirs_median, theirs_last], [median, last]] = &mut figures;
+    fn markdown(self) -> String {
+        let figures = |all: &[Duration]| {
+            let ms: Vec<_> = all.iter().map(|took| took.as_secs_f64() * 1e3).collect();
+            [stats::median(&ms), stats::percentile(&ms, 99)]
+        };
+        let ([their_median, their_last], [median, last]) = (figures(&self.theirs), figures(&self.ours));
         format!(
-            "| {} | {} | {theirs_median:.2} | {theirs_last:.2} | {median:.2} | {last:.2} | {:.2} | {:.2} |\n",
+            "| {} | {} | {their_median:.2} | {their_last:.2} | {median:.2} | {last:.2} | {:.2} | {:.2} |\n",
             self.what,
             self.ours.len(),
-            ratios[0],
-            ratios[1]
+            median / their_median,
+            last / their_last
         )
     }
 }

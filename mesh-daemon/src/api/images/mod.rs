@@ -77,24 +77,28 @@ pub(super) async fn list(State(api): Api, params: Params) -> Result<Json<Vec<wir
 pub(super) async fn used(api: &Shared) -> Result<(Vec<wire::ImageSummary>, u64), Error> {
     let images = api.runtime().images().await.map_err(|error| refusal(&error))?;
     let containers = api.runtime().list().await.map_err(|error| refusal(&error))?;
+    let parts = parts(&images);
     let used = |image: &ImageSummary| {
         let of = containers.iter().filter(|one| one.image_id == image.id.to_string()).count();
         let counted = i64::try_from(of).unwrap_or(i64::MAX);
-        let shared_size = i64::try_from(shared(image, &images)).unwrap_or(i64::MAX);
+        let shared_size = i64::try_from(shared(image, &parts)).unwrap_or(i64::MAX);
         wire::ImageSummary { containers: counted, shared_size, ..summary(image) }
     };
-    Ok((images.iter().map(used).collect(), together(&images)))
+    Ok((images.iter().map(used).collect(), parts.values().map(|(bytes, _)| bytes).sum()))
 }
 
-/// The bytes of all images, each layer counted once.
-fn together(all: &[ImageSummary]) -> u64 {
-    let parts: BTreeMap<_, _> = all.iter().flat_map(|image| &image.parts).collect();
-    parts.into_values().sum()
+/// The parts of all images, each once: its bytes, and how many images have it.
+fn parts(all: &[ImageSummary]) -> BTreeMap<&Digest, (u64, usize)> {
+    let mut parts = BTreeMap::new();
+    for (part, bytes) in all.iter().flat_map(|image| &image.parts) {
+        parts.entry(part).or_insert((*bytes, 0)).1 += 1;
+    }
+    parts
 }
 
 /// The bytes of an image that others have too.
-fn shared(image: &ImageSummary, all: &[ImageSummary]) -> u64 {
-    let have = |part: &&Digest| all.iter().filter(|one| one.parts.contains_key(*part)).count() > 1;
+fn shared(image: &ImageSummary, parts: &BTreeMap<&Digest, (u64, usize)>) -> u64 {
+    let have = |part: &Digest| parts.get(part).is_some_and(|(_, images)| *images > 1);
     image.parts.iter().filter(|(part, _)| have(part)).map(|(_, bytes)| bytes).sum()
 }
 
@@ -231,18 +235,19 @@ mod tests {
     #[test]
     fn a_layer_of_two_images_is_shared_and_counted_once() {
         let digest = |of: &str| Digest::of(of.as_bytes());
-        let image = |name: &str, parts: &[(&str, u64)]| ImageSummary {
+        let image = |name: &str, of: &[(&str, u64)]| ImageSummary {
             names: vec![name.to_owned()],
             manifest: digest(name),
             index: None,
             id: digest(name),
             created: None,
-            parts: parts.iter().map(|(part, bytes)| (digest(part), *bytes)).collect(),
+            parts: of.iter().map(|(part, bytes)| (digest(part), *bytes)).collect(),
         };
         let all = [image("a", &[("base", 100), ("a", 5)]), image("b", &[("base", 100), ("b", 7)])];
         assert_eq!(all.each_ref().map(ImageSummary::bytes), [105, 107]);
-        assert_eq!(all.each_ref().map(|one| shared(one, &all)), [100, 100]);
-        assert_eq!(together(&all), 112);
-        assert_eq!(shared(&all[0], &all[..1]), 0);
+        let here = parts(&all);
+        assert_eq!(all.each_ref().map(|one| shared(one, &here)), [100, 100]);
+        assert_eq!(here.values().map(|(bytes, _)| bytes).sum::<u64>(), 112);
+        assert_eq!(shared(&all[0], &parts(&all[..1])), 0);
     }
 }

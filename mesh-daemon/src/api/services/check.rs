@@ -9,7 +9,7 @@ use crate::api::error::{Code, Error};
 use crate::api::wire::{
     ContainerSpec, EndpointSpec, Labels, Mount, Placement, ResourceRequirements, Resources, ServiceSpec, TaskSpec,
 };
-use crate::model::service::{AFFINITY_LABEL, BALANCING_LABEL, REBALANCE_LABEL, RETURN_LABEL};
+use crate::model::service::{AFFINITY_LABEL, BALANCING_LABEL, BALANCINGS, REBALANCE_LABEL, RETURN_LABEL, RETURN_PATHS};
 
 /// The longest name of a service.
 const MAX_NAME: usize = 63;
@@ -21,10 +21,7 @@ const MAX_REBALANCE: u32 = 86_400;
 const MAX_AFFINITY: u32 = 604_800;
 
 /// Labels whose value is a word; docs/design/labels.md says what each does.
-const WORDS: [(&str, &[&str]); 2] = [
-    (BALANCING_LABEL, &["maglev", "round-robin", "least-connections", "client", "prefer-local"]),
-    (RETURN_LABEL, &["tunnel", "direct"]),
-];
+const WORDS: [(&str, &[&str]); 2] = [(BALANCING_LABEL, BALANCINGS), (RETURN_LABEL, RETURN_PATHS)];
 
 /// The least memory that can be reserved or allowed.
 const MIN_MEMORY: i64 = 4 << 20;

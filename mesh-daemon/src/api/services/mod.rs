@@ -53,7 +53,7 @@ pub(super) async fn inspect(State(api): Api, Path(name): Path<String>, params: P
     let view = api.view().await?;
     let service = lookup::find::<Service>(&view, &name)?;
     if !params.flag("insertDefaults") {
-        return Ok(shown::Json::of(&api.shown.service(&service, None)?).into_response());
+        return Ok(shown::Json::of(api.shown.service(&service, None)?).into_response());
     }
     let mut service = convert::service(&service);
     defaults::insert(&mut service.spec);
